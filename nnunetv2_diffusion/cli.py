@@ -1,0 +1,53 @@
+"""The command `spinesegdiff`: names its subcommands and imports only the one that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "convert": "SPIDER's files -> an nnU-Net raw dataset",
+    "trainers": "print the folder that nnUNet_extTrainer must name",
+    "plan": "add the paper's configurations and pre-segmentation stages to a plans file",
+    "predict": "nnUNetv2_predict for our trainers, with sampling flags and uncertainty maps",
+    "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
+    "report": "tables, statistics and a web page from nnU-Net's results folders",
+    "demo": "convert, plan, train, predict and score on built-in phantoms",
+}
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `spinesegdiff`; only `command`'s module is imported and its arguments added."""
+    parser = argparse.ArgumentParser(
+        prog="spinesegdiff", description="Diffusion-based segmentation of lumbar spine MRI on top of nnU-Net v2."
+    )
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == command:
+            module = importlib.import_module(f"nnunetv2_diffusion.commands.{name}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; 0 when it succeeded, 2 with one line on stderr when its input was bad."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in argv if word in COMMANDS), None)
+    args = build_parser(command).parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"spinesegdiff {args.command}: error: {message}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The diffusion settings of a training or a prediction, in one frozen dataclass.
+
+A trainer brings its defaults, a `diffusion` block in the plan's configuration overrides them, flags override both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+SCHEDULES = ("linear", "cosine")
+SAMPLERS = ("ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """Diffusion process, sampling and step-uncertainty ensemble.
+
+    Attributes:
+        timesteps: T, the length of the noise schedule (paper, B.2: 1000).
+        schedule: "linear" (Ho et al. 2020) or "cosine" (Nichol and Dhariwal 2021).
+        beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
+        sampler: "ddim" (Song et al. 2021, with `eta`) or "ddpm" (ancestral sampling).
+        sampling_steps: network evaluations a sample; at most `timesteps`, or those up to `start_timestep`.
+        start_timestep: the noisiest timestep visited, 0 ... T-1; None means T-1.
+        eta: stochasticity of DDIM, 0 (deterministic given the first noise) to 1 (as DDPM).
+        samples: S of equation 1, drawn as one batch.
+        ensemble_steps: T_s of equation 3, the last steps that are fused; at most `sampling_steps`.
+        mirror_samples: give each sample its own mirroring, undone before samples are averaged.
+        seed: seed of the sampling noise, 0 ... 2^31-1.
+    """
+
+    timesteps: int = 1000
+    schedule: str = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    sampler: str = "ddim"
+    sampling_steps: int = 10
+    start_timestep: int | None = None
+    eta: float = 0.0
+    samples: int = 4
+    ensemble_steps: int = 5
+    mirror_samples: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("sampler", self.sampler, SAMPLERS)
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"0 < beta_start <= beta_end < 1 is expected, not {self.beta_start} and {self.beta_end}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie between 0 and 1, not {self.eta}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must lie between 0 and 2^31 - 1, not {self.seed}")
+        if self.start_timestep is not None and not 0 <= self.start_timestep < self.timesteps:
+            raise ValueError(f"start_timestep must lie in 0 ... {self.timesteps - 1}, not {self.start_timestep}")
+        if self.sampling_steps > self.first_timestep + 1:
+            raise ValueError(
+                f"sampling_steps is {self.sampling_steps}, but only {self.first_timestep + 1} timesteps can be visited"
+            )
+        if self.ensemble_steps > self.sampling_steps:
+            raise ValueError(
+                f"ensemble_steps is {self.ensemble_steps}, above the {self.sampling_steps} sampling_steps; "
+                "fuse at most as many steps as are sampled"
+            )
+
+    @property
+    def first_timestep(self) -> int:
+        """The noisiest timestep that sampling visits."""
+        return self.timesteps - 1 if self.start_timestep is None else self.start_timestep
+
+    def updated(self, overrides: Mapping[str, Any] | None) -> DiffusionSettings:
+        """These settings with `overrides` in place (None values are passed over).
+
+        Raises:
+            ValueError: a name that is no setting, or a value out of range.
+        """
+        overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
+        known = {field.name for field in fields(self)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise ValueError(f"unknown diffusion settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return replace(self, **overrides)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A plain dictionary, as it is written into a plans file or beside a prediction."""
+        return asdict(self)
+
+
+def _at_least_one(settings: DiffusionSettings, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,44 @@
+"""Packaging of nnunetv2-diffusion; `dataset_conversion/` installs inside the package."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+PACKAGE = "nnunetv2_diffusion"
+DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
+
+REPORT = ["Jinja2>=3.0", "matplotlib>=3.6", "seaborn>=0.12", "statsmodels>=0.14"]
+TEST = ["pytest>=7", "ruff>=0.6", "diffusers>=0.27", "monai>=1.3", *REPORT]
+
+setup(
+    name="nnunetv2-diffusion",
+    version="0.1.0",
+    description="SpineSegDiff: diffusion-based segmentation of lumbar spine MRI as an extension of nnU-Net v2",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), DATASET_CONVERSION],
+    package_dir={PACKAGE: PACKAGE, DATASET_CONVERSION: "dataset_conversion"},
+    package_data={PACKAGE: ["extension/*.py", "**/*.j2", "**/*.css", "**/*.js", "**/*.mplstyle"]},
+    install_requires=[
+        "nnunetv2>=2.8,<2.9",
+        "torch>=2.3",
+        "batchgenerators>=0.25.1",
+        "SimpleITK>=2.3",
+        "numpy>=1.24",
+        "scipy>=1.11",
+        "acvl-utils>=0.2.3",
+        "pandas>=2.0",
+        "matplotlib>=3.6",
+        "tqdm>=4.60",
+    ],
+    extras_require={"report": REPORT, "test": TEST},
+    entry_points={"console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
