@@ -11,6 +11,8 @@ from typing import Any
 
 SCHEDULES = ("linear", "cosine")
 SAMPLERS = ("ddim", "ddpm")
+PREDICTIONS = ("x_start", "noise")
+ENSEMBLES = ("steps", "samples")
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,15 @@ class DiffusionSettings:
     Attributes:
         timesteps: T, the length of the noise schedule (paper, B.2: 1000).
         schedule: "linear" (Ho et al. 2020) or "cosine" (Nichol and Dhariwal 2021).
+        schedule_timesteps: length of the schedule whose first `timesteps` steps are used; None means `timesteps`. With
+            a longer one the noisiest x_t keeps part of its mask ("partly noised", paper, section 3.1).
         beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
+        prediction: what the denoiser returns, "x_start" (the mask; SpineSegDiff) or "noise" (IISDM).
         sampler: "ddim" (Song et al. 2021, with `eta`) or "ddpm" (ancestral sampling).
         sampling_steps: network evaluations a sample; at most `timesteps`, or those up to `start_timestep`.
         start_timestep: the noisiest timestep visited, 0 ... T-1; None means T-1.
         eta: stochasticity of DDIM, 0 (deterministic given the first noise) to 1 (as DDPM).
+        ensemble: "steps" (equations 1 to 3 of the paper) or "samples" (mean and variance of the finished samples).
         samples: S of equation 1, drawn as one batch.
         ensemble_steps: T_s of equation 3, the last steps that are fused; at most `sampling_steps`.
         mirror_samples: give each sample its own mirroring, undone before samples are averaged.
@@ -33,12 +39,15 @@ class DiffusionSettings:
 
     timesteps: int = 1000
     schedule: str = "linear"
+    schedule_timesteps: int | None = None
     beta_start: float = 1e-4
     beta_end: float = 0.02
+    prediction: str = "x_start"
     sampler: str = "ddim"
     sampling_steps: int = 10
     start_timestep: int | None = None
     eta: float = 0.0
+    ensemble: str = "steps"
     samples: int = 4
     ensemble_steps: int = 5
     mirror_samples: bool = True
@@ -48,6 +57,10 @@ class DiffusionSettings:
         _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampler", self.sampler, SAMPLERS)
+        _one_of("prediction", self.prediction, PREDICTIONS)
+        _one_of("ensemble", self.ensemble, ENSEMBLES)
+        if self.schedule_timesteps is not None and self.schedule_timesteps < self.timesteps:
+            raise ValueError(f"schedule_timesteps {self.schedule_timesteps} is below the {self.timesteps} timesteps")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"0 < beta_start <= beta_end < 1 is expected, not {self.beta_start} and {self.beta_end}")
         if not 0 <= self.eta <= 1:
