@@ -1,0 +1,30 @@
+"""`spinesegdiff evaluate`: scores of one folder of masks against another."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Folders in, folder out."""
+    parser.add_argument("-ref", required=True, metavar="DIR", help="reference masks")
+    parser.add_argument("-pred", required=True, metavar="DIR", help="predicted masks, named as the references")
+    parser.add_argument(
+        "-uncertainty", metavar="DIR", help="maps <case>_uncertainty.* (default: those beside the predictions)"
+    )
+    parser.add_argument("-o", required=True, metavar="OUT", help="folder for the csv files")
+    parser.add_argument(
+        "--dataset-json",
+        metavar="FILE",
+        help="label names (default: dataset.json beside the predictions or references)",
+    )
+    parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: the processors, at most 8)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score, write the csv files and print the summary."""
+    from nnunetv2_diffusion.evaluation.folders import describe, evaluate_folders, write_evaluation
+
+    evaluation = evaluate_folders(args.ref, args.pred, args.uncertainty, args.dataset_json, args.np)
+    write_evaluation(evaluation, args.o)
+    print(describe(evaluation))

@@ -1,0 +1,89 @@
+"""Reading masks and maps with SimpleITK, and checking that two of them lie on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+UNCERTAINTY_SUFFIX = "_uncertainty"
+SPACING_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image file: array `[z, y, x]` (or `[y, x]`), spacing in mm in the array's order, orientation code or None."""
+
+    path: Path
+    array: np.ndarray
+    spacing: tuple[float, ...]
+    orientation: str | None
+
+    @property
+    def diagonal(self) -> float:
+        """Length in mm of the image's diagonal: no two of its voxels lie farther apart."""
+        return float(np.linalg.norm(np.multiply(self.array.shape, self.spacing)))
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read an image of any format that SimpleITK knows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read as an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError:
+        raise ValueError(f"{path} cannot be read as an image; is the file complete?") from None
+    orientation = None
+    if image.GetDimension() == 3:
+        orientation = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return Volume(path, SimpleITK.GetArrayFromImage(image), image.GetSpacing()[::-1], orientation)
+
+
+def check_same_grid(image: Volume, reference: Volume) -> None:
+    """Demand that `image` has `reference`'s shape, spacing and axis orientation.
+
+    Raises:
+        ValueError: they differ; the message names both files and both values.
+    """
+    remedy = "both must lie on the grid of the same scan"
+    for what, ours, theirs in (
+        ("shape", image.array.shape, reference.array.shape),
+        ("orientation", image.orientation, reference.orientation),
+    ):
+        if ours != theirs:
+            raise ValueError(f"{image.path} has {what} {ours}, but {reference.path} has {theirs}; {remedy}")
+    if not np.allclose(image.spacing, reference.spacing, rtol=SPACING_TOLERANCE, atol=0):
+        raise ValueError(
+            f"{image.path} has spacing {_rounded(image.spacing)} mm, but {reference.path} has "
+            f"{_rounded(reference.spacing)} mm; {remedy}"
+        )
+
+
+def list_masks(folder: str | Path, file_ending: str) -> dict[str, Path]:
+    """Case name -> file of the masks in a folder, sorted; uncertainty maps beside them are passed over.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    masks = {}
+    for path in sorted(folder.iterdir()):
+        case = path.name.removesuffix(file_ending)
+        if case != path.name and path.is_file() and not case.startswith(".") and not case.endswith(UNCERTAINTY_SUFFIX):
+            masks[case] = path
+    return masks
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)
