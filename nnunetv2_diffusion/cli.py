@@ -12,6 +12,7 @@ COMMANDS = {
     "trainers": "print the folder that nnUNet_extTrainer must name",
     "plan": "add the paper's configurations and pre-segmentation stages to a plans file",
     "predict": "nnUNetv2_predict for our trainers, with sampling flags and uncertainty maps",
+    "validate": "masks and uncertainty maps of the folds' validation cases",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "demo": "convert, plan, train, predict and score on built-in phantoms",

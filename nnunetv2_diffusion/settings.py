@@ -87,6 +87,9 @@ class DiffusionSettings:
     def updated(self, overrides: Mapping[str, Any] | None) -> DiffusionSettings:
         """These settings with `overrides` in place (None values are passed over).
 
+        Step counts that are not named shrink to fit those that are: fewer timesteps allow fewer sampling steps, fewer
+        sampling steps fewer ensemble steps.
+
         Raises:
             ValueError: a name that is no setting, or a value out of range.
         """
@@ -95,7 +98,13 @@ class DiffusionSettings:
         unknown = sorted(set(overrides) - known)
         if unknown:
             raise ValueError(f"unknown diffusion settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        return replace(self, **overrides)
+        merged = {**asdict(self), **overrides}
+        first = merged["timesteps"] - 1 if merged["start_timestep"] is None else merged["start_timestep"]
+        if "sampling_steps" not in overrides:
+            merged["sampling_steps"] = max(1, min(merged["sampling_steps"], first + 1))
+        if "ensemble_steps" not in overrides:
+            merged["ensemble_steps"] = max(1, min(merged["ensemble_steps"], merged["sampling_steps"]))
+        return replace(self, **merged)
 
     def as_dict(self) -> dict[str, Any]:
         """A plain dictionary, as it is written into a plans file or beside a prediction."""

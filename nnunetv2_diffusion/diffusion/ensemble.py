@@ -17,7 +17,7 @@ def entropy_terms(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def total_entropy(probabilities: torch.Tensor, regions: bool = False) -> torch.Tensor:
-    """Entropy over the heads in dimension -3, in [0, 1]: Σ_k -p log p / log K, or the heads' mean binary entropy / log 2.
+    """Entropy over the heads, in [0, 1]: Σ_k -p log p / log K, or for regions the mean binary entropy / log 2.
 
     Args:
         probabilities: [..., K, H, W].
@@ -100,9 +100,7 @@ class StepUncertaintyEnsemble:
         return (self._sum("mutual_information") / self.ensemble_steps).clamp(0, 1)
 
 
-def fuse_steps(
-    step_probabilities: Sequence[torch.Tensor], regions: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
+def fuse_steps(step_probabilities: Sequence[torch.Tensor], regions: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations 1 to 3 of the paper over T_s steps given at once.
 
     Args:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def ddim(
         x_start = denoise(x, timestep)
         noise = noise_from_x_start(x, x_start, alpha)
         sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
-        x = alpha_prev**0.5 * x_start + (1 - alpha_prev - sigma**2) ** 0.5 * noise
+        x = alpha_prev**0.5 * x_start + max(1 - alpha_prev - sigma**2, 0.0) ** 0.5 * noise
         if sigma > 0:
             x = x + sigma * draw_noise()
         yield Step(timestep, x_start, x)
@@ -59,7 +60,7 @@ def ddpm(
     alphas_cumprod: torch.Tensor,
     draw_noise: Callable[[], torch.Tensor],
 ) -> Iterator[Step]:
-    """Ancestral sampling (Ho et al. 2020, equations 6 and 7), with the posterior between neighbouring visited timesteps.
+    """Ancestral sampling (Ho et al. 2020, equations 6 and 7), the posterior taken between visited timesteps.
 
     Arguments as for `ddim`; noise is drawn at every step but the last.
     """
@@ -77,7 +78,7 @@ def ddpm(
 
 def _with_alphas(timesteps: Sequence[int], alphas_cumprod: torch.Tensor) -> Iterator[tuple[int, float, float]]:
     """(timestep, its ᾱ, ᾱ of the next visited timestep), the last step leading to ᾱ = 1."""
-    if any(here <= after for here, after in zip(timesteps, timesteps[1:], strict=False)):
+    if any(here <= after for here, after in itertools.pairwise(timesteps)):
         raise ValueError(f"timesteps must decrease, not {list(timesteps)}")
     alphas = [float(alphas_cumprod[t]) for t in timesteps]
     return zip(timesteps, alphas, [*alphas[1:], 1.0], strict=True)

@@ -1,1 +1,1 @@
-
+"""nnU-Net's prediction with sampling settings and uncertainty maps."""

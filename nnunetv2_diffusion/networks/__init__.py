@@ -1,1 +1,7 @@
+"""The planned U-Net as a denoiser, the auxiliary image encoder, and the module that nnU-Net sees."""
 
+from nnunetv2_diffusion.networks.denoiser import Denoiser
+from nnunetv2_diffusion.networks.diffusion_network import DiffusionNetwork, NoisedImage, PreSegmentationNetwork
+from nnunetv2_diffusion.networks.ensembles import EnsembleMaps
+
+__all__ = ["Denoiser", "DiffusionNetwork", "EnsembleMaps", "NoisedImage", "PreSegmentationNetwork"]

@@ -1,0 +1,236 @@
+"""The module that nnU-Net sees: one denoising step in training, the whole ensemble in `network(image)`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from nnunetv2_diffusion.diffusion import (
+    Step,
+    ddim,
+    ddpm,
+    noise_schedule,
+    q_sample,
+    sampling_timesteps,
+    to_x_start,
+    x_start_from_noise,
+)
+from nnunetv2_diffusion.networks.denoiser import Denoiser
+from nnunetv2_diffusion.networks.ensembles import EnsembleMaps, new_ensemble
+from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
+from nnunetv2_diffusion.settings import DiffusionSettings
+
+
+class NoisedImage(NamedTuple):
+    """What a training step feeds the network: image [B, C, H, W], x_t [B, K, H, W] and timestep [B]."""
+
+    image: torch.Tensor
+    x_t: torch.Tensor
+    timestep: torch.Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> NoisedImage:
+        """On another device, so that nnU-Net may treat it like the tensor it expects."""
+        return NoisedImage(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+
+
+class DiffusionNetwork(nn.Module):
+    """Denoiser, noise schedule and sampling behind nnU-Net's interface of a network.
+
+    Args:
+        denoiser: predicts x_0 logits (or ε, see `settings.prediction`).
+        settings: diffusion process, sampling and ensemble; may be replaced at any time (`network.settings = ...`),
+            except for the schedule that the weights were trained with.
+        regions: heads are sigmoids (nnU-Net's region-based labels) rather than a softmax over labels.
+    """
+
+    def __init__(self, denoiser: Denoiser, settings: DiffusionSettings, regions: bool = False):
+        super().__init__()
+        self.denoiser = denoiser
+        self.settings = settings
+        self.batch_size: int | None = None
+        self.network_evaluations = 0
+        self.encoder_evaluations = 0
+        # Saved with the weights, since nnU-Net hands a prediction neither the labels nor the augmentation.
+        self.register_buffer("regions", torch.tensor(regions))
+        self.register_buffer("mirror_axes", torch.tensor([True, True]))
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """ᾱ_t of the settings' schedule, float64 [T]."""
+        s = self.settings
+        return noise_schedule(s.schedule, s.timesteps, s.schedule_timesteps, s.beta_start, s.beta_end)
+
+    def nonlinearity(self, logits: torch.Tensor) -> torch.Tensor:
+        """nnU-Net's own for the dataset: softmax over labels or a sigmoid a region; float32."""
+        return torch.sigmoid(logits.float()) if self.regions else torch.softmax(logits.float(), dim=1)
+
+    def forward(self, image: torch.Tensor | NoisedImage, x_t: torch.Tensor | None = None, timestep=None):
+        """One denoising step, or the whole ensemble.
+
+        Args:
+            image: [B, C, H, W], alone; or a `NoisedImage`; or followed by
+            x_t: [B, K, H, W] and
+            timestep: [B], whole numbers 0 ... T-1.
+
+        Returns:
+            [B, K, H, W]: the denoiser's prediction for a step; for an image alone the fused log-probabilities, whose
+            softmax (regions: sigmoid) gives the ensemble's probabilities.
+
+        Raises:
+            RuntimeError: an image alone in training mode.
+        """
+        if isinstance(image, NoisedImage):
+            image, x_t, timestep = image
+        if x_t is not None:
+            return self.denoiser(self.condition(image), x_t, timestep)
+        if self.training:
+            raise RuntimeError("in training the network takes (image, x_t, timestep); call eval() to predict an image")
+        return self.predict(image).logits
+
+    def condition(self, image: torch.Tensor) -> torch.Tensor:
+        """The channels of nnU-Net's input that condition the denoiser: all of them."""
+        return image
+
+    def start(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """x_t at the first visited timestep, [B, K, H, W]: pure noise."""
+        return noise
+
+    @torch.no_grad()
+    @torch.compiler.disable(recursive=False)
+    def predict(self, image: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
+        """Draw S samples of every image of [B, C, H, W] and fuse them.
+
+        Each sample sees the image in a mirroring of its own, undone before samples are averaged; the auxiliary encoder
+        runs once for each mirrored view, whatever S and the number of steps.
+        """
+        views = self._views()
+        ensemble = new_ensemble(self.settings, bool(self.regions), disagreement)
+        first_fused = self.settings.sampling_steps - self.settings.ensemble_steps
+        for number, step in enumerate(self._sample(image, views)):
+            if number >= first_fused:
+                ensemble.update(_unmirror((step.pred_x_start + 1) / 2, views))
+        return ensemble.maps()
+
+    def _views(self) -> list[tuple[int, ...]]:
+        """The axes that each sample is mirrored along, cycling through the allowed combinations."""
+        axes = [axis - 2 for axis, allowed in enumerate(self.mirror_axes.tolist()) if allowed]
+        combinations = [c for size in range(len(axes) + 1) for c in itertools.combinations(axes, size)]
+        if not self.settings.mirror_samples:
+            combinations = [()]
+        return [combinations[sample % len(combinations)] for sample in range(self.settings.samples)]
+
+    def _sample(self, image: torch.Tensor, views: list[tuple[int, ...]]) -> Iterator[Step]:
+        """All samples of all images side by side: steps of tensors [S * B, K, H, W], sample by sample."""
+        settings, batch = self.settings, image.shape[0]
+        distinct = list(dict.fromkeys(views))
+        mirrored = {view: torch.flip(image, view) for view in distinct}
+        features = {view: self._encode(mirrored[view]) for view in distinct}
+        noise = SamplingNoise(settings.seed, settings.samples, (self._heads, *image.shape[2:]), image.device)
+
+        def draw_noise() -> torch.Tensor:
+            return noise.draw().repeat_interleave(batch, dim=0)
+
+        jobs = [(view, item) for view in views for item in range(batch)]
+        images = torch.cat([mirrored[view] for view in views])
+        denoise = self._denoise_in_chunks(images, features, jobs)
+        x = self.start(images, draw_noise())
+        timesteps = sampling_timesteps(settings.first_timestep, settings.sampling_steps)
+        if settings.sampler == "ddpm":
+            return ddpm(denoise, x, timesteps, self.alphas_cumprod, draw_noise)
+        return ddim(denoise, x, timesteps, self.alphas_cumprod, draw_noise, settings.eta)
+
+    def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+        self.encoder_evaluations += len(image)
+        return self.denoiser.encode_image(self.condition(image))
+
+    @property
+    def _heads(self) -> int:
+        return self.denoiser.decoder.seg_layers[-1].out_channels
+
+    def _denoise_in_chunks(
+        self, images: torch.Tensor, features: dict, jobs: list[tuple[tuple[int, ...], int]]
+    ) -> Callable[[torch.Tensor, int], torch.Tensor]:
+        """`denoise(x_t, timestep)` for the samplers, at most `batch_size` samples at a time."""
+        condition = self.condition(images)
+        alphas_cumprod = self.alphas_cumprod
+        size = self.batch_size or len(jobs)
+        chunks = [slice(start, start + size) for start in range(0, len(jobs), size)]
+
+        def features_of(chunk: slice) -> list[torch.Tensor]:
+            stages = zip(*(features[view] for view, _ in jobs[chunk]), strict=True)
+            return [
+                torch.stack([stage[item] for stage, (_, item) in zip(views, jobs[chunk], strict=True)])
+                for views in stages
+            ]
+
+        # Copied once where one chunk holds all samples, at every step where memory is short.
+        kept = features_of(chunks[0]) if len(chunks) == 1 else None
+
+        def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
+            predictions = []
+            for chunk in chunks:
+                t = torch.full((len(jobs[chunk]),), timestep, device=x_t.device)
+                stage_features = features_of(chunk) if kept is None else kept
+                predictions.append(self.denoiser(condition[chunk], x_t[chunk], t, stage_features).float())
+                self.network_evaluations += len(t)
+            return self.pred_x_start(torch.cat(predictions), x_t, float(alphas_cumprod[timestep]))
+
+        return denoise
+
+    def pred_x_start(self, prediction: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: float) -> torch.Tensor:
+        """The denoiser's output as x_0 in [-1, 1]."""
+        if self.settings.prediction == "noise":
+            return x_start_from_noise(x_t, prediction, alpha_cumprod).clamp(-1, 1)
+        return to_x_start(self.nonlinearity(prediction))
+
+
+class PreSegmentationNetwork(DiffusionNetwork):
+    """Starts from the previous stage's mask, partly noised (paper, section 3.1), instead of from pure noise.
+
+    nnU-Net appends the previous stage's mask to the image as one channel a foreground label.
+
+    Args:
+        image_channels: channels of the image itself.
+        heads: the labels of each head, e.g. [[0], [1], [2]] for labels or [[1, 2], [2]] for regions.
+        foreground_labels: the label of each appended channel.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        settings: DiffusionSettings,
+        image_channels: int,
+        heads: list[list[int]],
+        foreground_labels: list[int],
+        regions: bool = False,
+    ):
+        super().__init__(denoiser, settings, regions)
+        self.image_channels = image_channels
+        self.head_labels = heads
+        self.foreground_labels = foreground_labels
+
+    def condition(self, image: torch.Tensor) -> torch.Tensor:
+        """The image without the previous stage's mask."""
+        return image[:, : self.image_channels]
+
+    def pre_segmentation(self, image: torch.Tensor) -> torch.Tensor:
+        """The previous stage's mask of nnU-Net's input [B, C + labels, H, W] as x_0, [B, K, H, W] in [-1, 1]."""
+        one_hot = image[:, self.image_channels :]
+        channel = {label: one_hot[:, i] for i, label in enumerate(self.foreground_labels)}
+        channel[0] = 1 - one_hot.sum(dim=1)
+        return to_x_start(torch.stack([sum(channel[label] for label in labels) for labels in self.head_labels], dim=1))
+
+    def start(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The pre-segmentation noised to the first visited timestep."""
+        alpha_cumprod = float(self.alphas_cumprod[self.settings.first_timestep])
+        return q_sample(self.pre_segmentation(image), noise, alpha_cumprod)
+
+
+def _unmirror(samples: torch.Tensor, views: list[tuple[int, ...]]) -> torch.Tensor:
+    """[S * B, K, H, W] with sample s mirrored by `views[s]` -> [S, B, K, H, W] as the image lies."""
+    per_sample = samples.unflatten(0, (len(views), -1))
+    return torch.stack([torch.flip(sample, view) for sample, view in zip(per_sample, views, strict=True)])

@@ -1,0 +1,132 @@
+"""What the diffusion trainers share: settings from the plans, AdamW, noised batches, one denoising step a batch.
+
+nnU-Net's own training loop, train step, validation step, loaders, checkpoints and final validation run unchanged: a
+batch's image becomes a `NoisedImage`, which nnU-Net moves to the device and hands to the network like any tensor.
+"""
+
+from __future__ import annotations
+
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+from torch._dynamo import OptimizedModule
+
+from nnunetv2_diffusion.diffusion import q_sample, to_x_start
+from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
+from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.trainers.losses import MaskTarget
+
+
+class nnUNetTrainerDiffusion(nnUNetTrainer):
+    """Base of the diffusion trainers; train with one of its subclasses."""
+
+    settings = DiffusionSettings()
+    auxiliary_encoder = True
+    epochs = 1000
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        dimensions = len(self.configuration_manager.patch_size)
+        if dimensions != 2:
+            raise ValueError(
+                f"{type(self).__name__} trains two-dimensional configurations, but {configuration!r} of plans "
+                f"{self.plans_manager.plans_name!r} has {dimensions} dimensions; use a 2d configuration"
+            )
+        self.num_epochs = self.epochs
+        self.initial_lr = 1e-4
+        self.weight_decay = 1e-2
+        self.enable_deep_supervision = False
+
+    @classmethod
+    def configured_settings(cls, configuration_manager: ConfigurationManager) -> DiffusionSettings:
+        """The trainer's settings with the configuration's `diffusion` block in place."""
+        return cls.settings.updated(configuration_manager.configuration.get("diffusion"))
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """The denoiser of the plan inside the module that nnU-Net sees; called by nnU-Net to train and to predict."""
+        denoiser = Denoiser(configuration_manager, num_input_channels, num_output_channels, cls.auxiliary_encoder)
+        return DiffusionNetwork(denoiser, cls.configured_settings(configuration_manager))
+
+    def initialize(self) -> None:
+        """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""
+        super().initialize()
+        network = self.diffusion_network
+        network.regions.fill_(self.label_manager.has_regions)
+        self.mask_target = MaskTarget(
+            self.label_manager.num_segmentation_heads, self.label_manager.has_regions, self.label_manager.ignore_label
+        )
+        self.alphas_cumprod = network.alphas_cumprod.to(self.device, torch.float32)
+        if super()._do_i_compile():
+            self.print_to_log_file("Using torch.compile for the denoiser...")
+            network.denoiser.compile()
+
+    def _do_i_compile(self) -> bool:
+        return False
+
+    @property
+    def diffusion_network(self) -> DiffusionNetwork:
+        """The network without DDP's and torch.compile's wrappers."""
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def configure_optimizers(self):
+        """AdamW (paper, Table 4) with nnU-Net's polynomial decay."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
+        """nnU-Net's augmentation; at prediction each sample has its own mirroring, so nnU-Net must not mirror again."""
+        augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        allowed = augmentation[-1] or ()
+        self.diffusion_network.mirror_axes.copy_(torch.tensor([axis in allowed for axis in range(2)]))
+        self.inference_allowed_mirroring_axes = None
+        return augmentation
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """The denoiser has one output, at full resolution."""
+
+    def noised(self, batch: dict, timestep: torch.Tensor | None = None) -> dict:
+        """nnU-Net's batch with its image noised.
+
+        Args:
+            batch: data [B, C, H, W] and target as nnU-Net's loader gives them.
+            timestep: [B]; None draws it uniformly from 0 ... T-1.
+        """
+        target = batch["target"].to(self.device, non_blocking=True)
+        image = batch["data"].to(self.device, non_blocking=True)
+        x_start = self.x_start(image, target)
+        if timestep is None:
+            timestep = torch.randint(len(self.alphas_cumprod), (len(image),), device=self.device)
+        alpha_cumprod = self.alphas_cumprod[timestep][:, None, None, None]
+        x_t = q_sample(x_start, torch.randn_like(x_start), alpha_cumprod)
+        return {**batch, "data": NoisedImage(image, x_t, timestep), "target": target}
+
+    def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The mask that is noised, [B, K, H, W] in [-1, 1]: the true one."""
+        return to_x_start(self.mask_target(target)[0])
+
+    def train_step(self, batch: dict) -> dict:
+        """One denoising step at timesteps drawn uniformly."""
+        return super().train_step(self.noised(batch))
+
+    def validation_step(self, batch: dict) -> dict:
+        """Pseudo Dice of one step from the noisiest timestep: cheap, and blind to the true mask."""
+        last = torch.full((len(batch["data"]),), len(self.alphas_cumprod) - 1, device=self.device)
+        return super().validation_step(self.noised(batch, last))

@@ -1,0 +1,29 @@
+"""SpineSegDiff (paper, section 3 and appendix A): a denoiser that predicts the mask itself."""
+
+from __future__ import annotations
+
+import torch
+
+from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
+from nnunetv2_diffusion.trainers.nnUNetTrainerDiffusion import nnUNetTrainerDiffusion
+
+
+class nnUNetTrainerSpineSegDiff(nnUNetTrainerDiffusion):
+    """Linear schedule of T = 1000 steps, MSE + Dice + BCE, AdamW at 1e-4, DDIM and the step-uncertainty ensemble.
+
+    Its length is the paper's budget of optimiser steps (Table 4): 2500 passes over the 324 slices that a training fold
+    of T1w+T2w holds, at batch 4, are 2500 * 324 / 4 = 202,500 steps, or 810 of nnU-Net's epochs of 250.
+    """
+
+    settings = DiffusionSettings()
+    epochs = 810
+
+    def _build_loss(self) -> torch.nn.Module:
+        return MSEDiceBCELoss(
+            heads=self.label_manager.num_segmentation_heads,
+            regions=self.label_manager.has_regions,
+            ignore_label=self.label_manager.ignore_label,
+            batch_dice=self.configuration_manager.batch_dice,
+            ddp=self.is_ddp,
+        )
