@@ -1,0 +1,48 @@
+"""SPIDER's label values and the three structures that are made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_diffusion.dataset_conversion.preprocessing import Grid
+
+LABELS = {"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3}
+
+# SPIDER: vertebrae from L5 upwards 1-25, partly visible ones 101-125; the canal; discs from L5/S1 upwards.
+SPIDER_VALUES = {
+    "background": (range(0, 1),),
+    "spinal_canal": (range(100, 101),),
+    "vertebrae": (range(1, 26), range(101, 126)),
+    "discs": (range(201, 226),),
+}
+
+
+def _lookup_table() -> np.ndarray:
+    table = np.full(256, -1, dtype=np.int16)
+    for structure, ranges in SPIDER_VALUES.items():
+        for values in ranges:
+            table[values.start : values.stop] = LABELS[structure]
+    return table
+
+
+_TABLE = _lookup_table()
+
+
+def spider_to_labels(mask: sitk.Image) -> sitk.Image:
+    """A SPIDER mask as uint8 labels (0 background, 1 spinal canal, 2 vertebrae, 3 discs), on the same grid.
+
+    ValueError names the values that are not SPIDER's.
+    """
+    array = sitk.GetArrayViewFromImage(mask)
+    values = np.unique(array)
+    foreign = [
+        value for value in values if not (value == np.floor(value) and 0 <= value < 256 and _TABLE[int(value)] >= 0)
+    ]
+    if foreign:
+        listed = ", ".join(f"{value:g}" for value in foreign[:5]) + (", …" if len(foreign) > 5 else "")
+        raise ValueError(
+            f"the mask holds the value {listed}, which is not SPIDER's: "
+            "expected 0, vertebrae 1-25 and 101-125, spinal canal 100, discs 201-225"
+        )
+    return Grid.of(mask).image(_TABLE[array.astype(np.uint8)].astype(np.uint8))
