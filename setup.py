@@ -35,7 +35,10 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={"report": REPORT, "test": TEST},
-    entry_points={"console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"]},
+    entry_points={
+        "console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"],
+        "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:declare_missing_operators"],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",

@@ -1,0 +1,51 @@
+"""Lets nnU-Net find external trainers where PyTorch is a CPU build and torchvision the package index's CUDA build.
+
+On a Linux machine without a GPU pip easily combines the two. Their versions match, but torchvision's compiled operators
+need CUDA libraries, and `import torchvision` stops with "operator torchvision::nms does not exist". nnU-Net imports it
+(through timm) whenever it looks for a trainer that is not its default one. Neither nnU-Net nor this package calls these
+operators, so declaring their names is enough. PyTorch calls `declare_missing_operators` at the end of `import torch`
+(entry point group `torch.backends`, PyTorch 2.5 and later); it does nothing where the operators can be loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+OPERATORS = (
+    "nms",
+    "qnms",
+    "roi_align",
+    "qroi_align",
+    "_roi_align_backward",
+    "roi_pool",
+    "_roi_pool_backward",
+    "ps_roi_align",
+    "_ps_roi_align_backward",
+    "ps_roi_pool",
+    "_ps_roi_pool_backward",
+    "deform_conv2d",
+    "_deform_conv2d_backward",
+)
+
+# Declarations last as long as their library object.
+_libraries: list[torch.library.Library] = []
+
+
+def declare_missing_operators() -> None:
+    """Declare torchvision's operators, without implementations, if its compiled extension cannot be loaded."""
+    spec = importlib.util.find_spec("torchvision")
+    if torch.version.cuda or torch.version.hip or spec is None or spec.origin is None or _libraries:
+        return
+    extension = Path(spec.origin).with_name("_C.so")
+    if not extension.is_file():
+        return
+    try:
+        torch.ops.load_library(extension)
+    except OSError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in OPERATORS:
+            library.define(f"{operator}(Tensor input) -> Tensor")
+        _libraries.append(library)
