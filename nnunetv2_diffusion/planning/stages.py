@@ -1,0 +1,122 @@
+"""Pre-segmentation stages: cascade configurations in nnU-Net's own sense, which refine the baseline's prediction."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_diffusion.settings import DiffusionSettings
+
+BASES = ("2d", "2d_spinesegdiff", "2d_small")
+BASELINES = ("2d", "2d_small")
+MARK = {"written_by": "spinesegdiff plan"}
+SAMPLING_STEPS = 5
+SAMPLES = 3
+
+
+def baseline_of(base: str) -> str:
+    """The configuration whose predictions a stage on `base` refines: `2d`, or `2d_small` for the small stages."""
+    return "2d_small" if base == "2d_small" else "2d"
+
+
+def stage_name(base: str, timesteps: int) -> str:
+    """The name of the stage: `2d_preseg_T30`, or `2d_small_preseg_T30` on the small configuration."""
+    return f"{baseline_of(base)}_preseg_T{timesteps}"
+
+
+def as_timesteps(value: Any) -> int:
+    """T as a whole number of at least 1.
+
+    Raises:
+        ValueError: `value` is anything else.
+    """
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"the number of timesteps must be a whole number of at least 1, not {value!r}")
+    return int(text)
+
+
+def mask_heads(plans: dict[str, Any], dataset_json: dict[str, Any]) -> dict[str, list[Any]]:
+    """How a label map becomes the network's masks, by nnU-Net's label manager, in the order of its heads.
+
+    Returns:
+        foreground_labels: the labels that nnU-Net turns into one-hot input channels, in that order (no ignore label).
+        heads: for each segmentation head the labels that it covers; [0] is the background's head of plain labels,
+            region-based datasets have one head a region and none for the background.
+
+    Raises:
+        ValueError: the labels in dataset.json are not what nnU-Net accepts.
+    """
+    try:
+        manager = PlansManager(plans).get_label_manager(dataset_json)
+    except (AssertionError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"nnU-Net does not accept the labels in dataset.json: {error}") from error
+    heads = manager.foreground_regions if manager.has_regions else manager.all_labels
+    return {
+        "foreground_labels": [int(label) for label in manager.foreground_labels],
+        "heads": [[int(label) for label in (head if isinstance(head, tuple | list) else (head,))] for head in heads],
+    }
+
+
+def stage_configuration(
+    base: str, timesteps: int, previous_trainer: str, heads: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """The stage on `base` with a cosine schedule of `timesteps` steps (section 3.1, table 2).
+
+    `next_stage` is null because inheriting from the baseline would copy its list of stages.
+    """
+    steps = min(SAMPLING_STEPS, timesteps)
+    return {
+        "inherits_from": base,
+        "previous_stage": baseline_of(base),
+        "next_stage": None,
+        "diffusion": {
+            "timesteps": timesteps,
+            "schedule": "cosine",
+            "sampling_steps": steps,
+            "ensemble_steps": steps,
+            "samples": SAMPLES,
+        },
+        "pre_segmentation": {"previous_trainer": previous_trainer, **heads},
+    }
+
+
+def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The `diffusion` block of a stage that exists: its tuned settings, completed by `wanted`, whose T is binding.
+
+    Raises:
+        ValueError: the block of configuration `name` is no dictionary, or `DiffusionSettings` refuses it.
+    """
+    if not isinstance(present, dict):
+        raise ValueError(f"the diffusion block of configuration {name} must be a dictionary, not {present!r}")
+    block = {**wanted, **present, "timesteps": wanted["timesteps"]}
+    try:
+        DiffusionSettings().updated(block)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the diffusion block of configuration {name} is not valid: {error}") from error
+    return block
+
+
+def written_stages(configurations: dict[str, Any], baseline: str) -> list[str]:
+    """The stages on `baseline` that this command wrote, now or earlier, by rising T."""
+    names = [
+        name
+        for name, configuration in configurations.items()
+        if configuration.get("written_by") == MARK["written_by"] and configuration.get("previous_stage") == baseline
+    ]
+    return sorted(names, key=lambda name: (int(name.rpartition("_T")[2]) if re.search(r"_T\d+$", name) else 0, name))
+
+
+def linked_next_stage(configurations: dict[str, Any], baseline: str) -> list[str] | None:
+    """What `next_stage` of `baseline` must be: the entries of others as they are, then every stage written here.
+
+    A stage of ours that was since removed from the plans is dropped: nnU-Net's validation would stop at its name.
+    """
+    current = configurations[baseline].get("next_stage") or []
+    current = [current] if isinstance(current, str) else list(current)
+    ours = written_stages(configurations, baseline)
+    pattern = re.compile(rf"{re.escape(baseline)}_preseg_T\d+")
+    others = [name for name in current if name not in ours and (name in configurations or not pattern.fullmatch(name))]
+    return others + ours or None
