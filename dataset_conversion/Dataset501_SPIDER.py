@@ -215,23 +215,19 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
     )
     if result.records:
-        done = (
-            f"{len(result.records)} cases ({result.skipped} of them from an earlier run)"
-            if result.skipped
-            else f"{len(result.records)} cases"
-        )
-        print(f"{result.folder}: {done}")
-        for note in result.notes:
-            print(note)
+        earlier = f" ({result.skipped} of them from an earlier run)" if result.skipped else ""
+        print("\n".join([f"{result.folder}: {_count(len(result.records), 'case')}{earlier}", *result.notes]))
     if not result.failures:
         return 0
-    total = len(result.records) + len(result.failures)
-    print(
-        f"spinesegdiff convert: error: {len(result.failures)} of {total} cases could not be converted:", file=sys.stderr
-    )
-    for case, message in result.failures.items():
-        print(f"  {case}: {message}", file=sys.stderr)
+    total = _count(len(result.records) + len(result.failures), "case")
+    lines = [f"spinesegdiff convert: error: {len(result.failures)} of {total} could not be converted:"]
+    lines += [f"  {case}: {message}" for case, message in result.failures.items()]
+    print("\n".join(lines), file=sys.stderr)
     return 2
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_scan(path: str | Path) -> sitk.Image:
     try:
         image = sitk.ReadImage(str(path))
         complete = _holds_all_voxels(path, image)
-    except (RuntimeError, EOFError, gzip.BadGzipFile) as error:
+    except (RuntimeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an image: it is damaged, truncated or not an image file") from error
     if not complete:
         raise ValueError(f"{path} cannot be read as an image: it is truncated, copy it again")
@@ -92,7 +93,7 @@ def _holds_all_voxels(path: Path, image: sitk.Image) -> bool:
 def _file_bytes_per_voxel(path: Path) -> int:
     """The size of a stored voxel in a NIfTI file: where the header has a scaling, SimpleITK returns wider ones."""
     opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path) as stream:
+    with opener(path, "rb") as stream:
         header = stream.read(_NIFTI_HEADER_BYTES)
     for byte_order in "<>":
         if np.frombuffer(header[:4], dtype=f"{byte_order}i4")[0] == _NIFTI_HEADER_BYTES:

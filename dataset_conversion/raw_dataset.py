@@ -238,7 +238,7 @@ class _Replacing:
 
     def __init__(self, path: Path):
         self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self.partial = path.with_name(f".{path.name}.partial")
 
     def __enter__(self) -> Path:
         return self.partial
