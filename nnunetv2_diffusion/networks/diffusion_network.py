@@ -77,7 +77,8 @@ class DiffusionNetwork(nn.Module):
             timestep: [B], whole numbers 0 ... T-1.
 
         Returns:
-            [B, K, H, W]: the denoiser's prediction for a step; for an image alone the fused log-probabilities, whose
+            [B, K, H, W]: the denoiser's prediction for a step (a predicted ε becomes x_0 in eval mode, so that nnU-Net
+            can take its argmax); for an image alone the fused log-probabilities, whose
             softmax (regions: sigmoid) gives the ensemble's probabilities.
 
         Raises:
@@ -86,7 +87,11 @@ class DiffusionNetwork(nn.Module):
         if isinstance(image, NoisedImage):
             image, x_t, timestep = image
         if x_t is not None:
-            return self.denoiser(self.condition(image), x_t, timestep)
+            prediction = self.denoiser(self.condition(image), x_t, timestep)
+            if self.training or self.settings.prediction == "x_start":
+                return prediction
+            alpha_cumprod = self.alphas_cumprod.to(x_t.device, torch.float32)[timestep][:, None, None, None]
+            return self.pred_x_start(prediction.float(), x_t, alpha_cumprod)
         if self.training:
             raise RuntimeError("in training the network takes (image, x_t, timestep); call eval() to predict an image")
         return self.predict(image).logits
@@ -181,7 +186,9 @@ class DiffusionNetwork(nn.Module):
 
         return denoise
 
-    def pred_x_start(self, prediction: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: float) -> torch.Tensor:
+    def pred_x_start(
+        self, prediction: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: torch.Tensor | float
+    ) -> torch.Tensor:
         """The denoiser's output as x_0 in [-1, 1]."""
         if self.settings.prediction == "noise":
             return x_start_from_noise(x_t, prediction, alpha_cumprod).clamp(-1, 1)
@@ -221,8 +228,10 @@ class PreSegmentationNetwork(DiffusionNetwork):
         """The previous stage's mask of nnU-Net's input [B, C + labels, H, W] as x_0, [B, K, H, W] in [-1, 1]."""
         one_hot = image[:, self.image_channels :]
         channel = {label: one_hot[:, i] for i, label in enumerate(self.foreground_labels)}
-        channel[0] = 1 - one_hot.sum(dim=1)
-        return to_x_start(torch.stack([sum(channel[label] for label in labels) for labels in self.head_labels], dim=1))
+        # nnU-Net's cascade augmentation may let labels overlap.
+        channel[0] = 1 - one_hot.sum(dim=1).clamp(max=1)
+        heads = [sum(channel[label] for label in labels).clamp(max=1) for labels in self.head_labels]
+        return to_x_start(torch.stack(heads, dim=1))
 
     def start(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The pre-segmentation noised to the first visited timestep."""

@@ -13,6 +13,9 @@ BASES = ("2d", "2d_spinesegdiff", "2d_small")
 BASELINES = ("2d", "2d_small")
 MARK = {"written_by": "spinesegdiff plan"}
 SAMPLING_STEPS = 5
+# A stage walks the first T steps of this cosine schedule, so its x_{T-1} is the pre-segmentation "partly noised"
+# (section 3.1); a schedule of T steps alone would end in pure noise, whatever T.
+SCHEDULE_TIMESTEPS = 1000
 SAMPLES = 3
 
 
@@ -63,7 +66,7 @@ def mask_heads(plans: dict[str, Any], dataset_json: dict[str, Any]) -> dict[str,
 def stage_configuration(
     base: str, timesteps: int, previous_trainer: str, heads: dict[str, list[Any]]
 ) -> dict[str, Any]:
-    """The stage on `base` with a cosine schedule of `timesteps` steps (section 3.1, table 2).
+    """The stage on `base` with the first `timesteps` steps of a cosine schedule (section 3.1, table 2).
 
     `next_stage` is null because inheriting from the baseline would copy its list of stages.
     """
@@ -75,6 +78,7 @@ def stage_configuration(
         "diffusion": {
             "timesteps": timesteps,
             "schedule": "cosine",
+            "schedule_timesteps": max(SCHEDULE_TIMESTEPS, timesteps),
             "sampling_steps": steps,
             "ensemble_steps": steps,
             "samples": SAMPLES,

@@ -59,8 +59,8 @@ class MSEDiceBCELoss(nn.Module):
             logits = logits.float()
             mask, valid = self.mask_target(target)
             probabilities = torch.sigmoid(logits) if self.regions else torch.softmax(logits, dim=1)
-            mse = _masked_mean((probabilities - mask) ** 2, valid)
-            bce = _masked_mean(self._binary_cross_entropy(logits, probabilities, mask), valid)
+            mse = masked_mean((probabilities - mask) ** 2, valid)
+            bce = masked_mean(self._binary_cross_entropy(logits, probabilities, mask), valid)
             known = mask if valid is None else mask * valid
             dice = 1 + self.dice(probabilities, known, loss_mask=None if valid is None else valid.float())
             return mse + dice + bce
@@ -76,7 +76,7 @@ class MSEDiceBCELoss(nn.Module):
         return -(mask * log_p + (1 - mask) * log_not_p)
 
 
-def _masked_mean(values: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+def masked_mean(values: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
     """Mean over the valid pixels and all heads; 0 where no pixel is valid."""
     if valid is None:
         return values.mean()

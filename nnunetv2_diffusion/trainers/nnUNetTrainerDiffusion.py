@@ -25,6 +25,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
     settings = DiffusionSettings()
     auxiliary_encoder = True
     epochs = 1000
+    pseudo_dice_timestep = 1.0
 
     def __init__(
         self,
@@ -66,12 +67,12 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
 
     def initialize(self) -> None:
         """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""
-        super().initialize()
-        network = self.diffusion_network
-        network.regions.fill_(self.label_manager.has_regions)
         self.mask_target = MaskTarget(
             self.label_manager.num_segmentation_heads, self.label_manager.has_regions, self.label_manager.ignore_label
         )
+        super().initialize()
+        network = self.diffusion_network
+        network.regions.fill_(self.label_manager.has_regions)
         self.alphas_cumprod = network.alphas_cumprod.to(self.device, torch.float32)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
@@ -102,31 +103,39 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """The denoiser has one output, at full resolution."""
 
-    def noised(self, batch: dict, timestep: torch.Tensor | None = None) -> dict:
-        """nnU-Net's batch with its image noised.
+    def noised(self, batch: dict, timestep: torch.Tensor) -> tuple[dict, torch.Tensor]:
+        """nnU-Net's batch with its image noised, and the noise.
 
         Args:
             batch: data [B, C, H, W] and target as nnU-Net's loader gives them.
-            timestep: [B]; None draws it uniformly from 0 ... T-1.
+            timestep: [B], whole numbers 0 ... T-1.
+
+        Returns:
+            The batch on the device with a `NoisedImage` as its data; ε, [B, K, H, W].
         """
         target = batch["target"].to(self.device, non_blocking=True)
         image = batch["data"].to(self.device, non_blocking=True)
         x_start = self.x_start(image, target)
-        if timestep is None:
-            timestep = torch.randint(len(self.alphas_cumprod), (len(image),), device=self.device)
-        alpha_cumprod = self.alphas_cumprod[timestep][:, None, None, None]
-        x_t = q_sample(x_start, torch.randn_like(x_start), alpha_cumprod)
-        return {**batch, "data": NoisedImage(image, x_t, timestep), "target": target}
+        noise = torch.randn_like(x_start)
+        x_t = q_sample(x_start, noise, self.alphas_cumprod[timestep][:, None, None, None])
+        return {**batch, "data": NoisedImage(image, x_t, timestep), "target": target}, noise
 
     def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The mask that is noised, [B, K, H, W] in [-1, 1]: the true one."""
         return to_x_start(self.mask_target(target)[0])
 
+    def training_target(self, target: torch.Tensor, noise: torch.Tensor):
+        """What the loss compares the denoiser's prediction with in training: nnU-Net's target."""
+        return target
+
     def train_step(self, batch: dict) -> dict:
-        """One denoising step at timesteps drawn uniformly."""
-        return super().train_step(self.noised(batch))
+        """One denoising step at timesteps drawn uniformly from 0 ... T-1."""
+        timestep = torch.randint(len(self.alphas_cumprod), (len(batch["data"]),), device=self.device)
+        noised, noise = self.noised(batch, timestep)
+        return super().train_step({**noised, "target": self.training_target(noised["target"], noise)})
 
     def validation_step(self, batch: dict) -> dict:
-        """Pseudo Dice of one step from the noisiest timestep: cheap, and blind to the true mask."""
-        last = torch.full((len(batch["data"]),), len(self.alphas_cumprod) - 1, device=self.device)
-        return super().validation_step(self.noised(batch, last))
+        """Pseudo Dice of one step from the noisiest timestep (or `pseudo_dice_timestep` of the schedule): cheap."""
+        timestep = round(self.pseudo_dice_timestep * (len(self.alphas_cumprod) - 1))
+        noised, _ = self.noised(batch, torch.full((len(batch["data"]),), timestep, device=self.device))
+        return super().validation_step(noised)

@@ -1,0 +1,69 @@
+"""IISDM (Wolleb et al. 2021; paper, appendix B.3 and Table 7): the denoiser predicts the noise on the mask."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from nnunetv2_diffusion.diffusion import to_x_start
+from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.trainers.losses import MaskTarget, masked_mean
+from nnunetv2_diffusion.trainers.nnUNetTrainerDiffusion import nnUNetTrainerDiffusion
+
+
+class NoiseTarget(NamedTuple):
+    """The noise to be predicted, [B, K, H, W], and the pixels that count, [B, 1, H, W]."""
+
+    noise: torch.Tensor
+    valid: torch.Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> NoiseTarget:
+        """On another device, as nnU-Net asks of a target."""
+        return NoiseTarget(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
+
+
+class NoiseMSELoss(nn.Module):
+    """Mean squared error of the predicted noise; in validation, where nnU-Net needs a mask, of the predicted x_0."""
+
+    def __init__(self, mask_target: MaskTarget):
+        super().__init__()
+        self.mask_target = mask_target
+
+    def forward(self, output: torch.Tensor, target: NoiseTarget | torch.Tensor) -> torch.Tensor:
+        if isinstance(target, NoiseTarget):
+            return masked_mean((output.float() - target.noise) ** 2, target.valid)
+        mask, valid = self.mask_target(target)
+        return masked_mean((output.float() - to_x_start(mask)) ** 2, valid)
+
+
+class nnUNetTrainerIISDM(nnUNetTrainerDiffusion):
+    """Predicts ε with MSE and no auxiliary encoder; DDPM ancestral sampling, 5 samples, their mean and variance.
+
+    Its length is the paper's (Table 7): 2600 passes over the 324 slices that a training fold of T1w+T2w holds, at batch
+    10, are 2600 * 324 / 10 = 84,240 steps, or 337 of nnU-Net's epochs of 250. The batch of 10 is in the configuration
+    `2d_iisdm` of `spinesegdiff plan --paper-baselines`.
+    """
+
+    settings = DiffusionSettings(
+        prediction="noise",
+        sampler="ddpm",
+        sampling_steps=1000,
+        ensemble="samples",
+        ensemble_steps=1,
+        samples=5,
+        mirror_samples=False,
+    )
+    auxiliary_encoder = False
+    epochs = 337
+    # At the last timestep the x_0 that a predicted ε implies is noise divided by sqrt(ᾱ_T) = 0.006.
+    pseudo_dice_timestep = 0.5
+
+    def _build_loss(self) -> nn.Module:
+        return NoiseMSELoss(self.mask_target)
+
+    def training_target(self, target: torch.Tensor, noise: torch.Tensor) -> NoiseTarget:
+        """The noise that was added."""
+        valid = self.mask_target(target)[1]
+        return NoiseTarget(noise, torch.ones_like(noise[:, :1], dtype=torch.bool) if valid is None else valid)
