@@ -16,6 +16,11 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.previous_stage import (
+    baseline_folder,
+    check_previous_stage_masks,
+    predict_pre_segmentations,
+)
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -80,21 +85,21 @@ def predict_folder(
         output: folder for the masks.
         save_probabilities, overwrite: as nnU-Net's --save_probabilities and not --continue_prediction.
         preprocessing_processes, export_processes: 0 for both stays in this process.
-        previous_stage: folder with the previous stage's masks, for a cascade.
+        previous_stage: folder with the previous stage's masks, for a cascade; None runs the baseline that lies beside
+            the model first, into `<output>/pre_segmentation`.
         num_parts, part_id: predict every num_parts-th case, starting at part_id.
 
     Raises:
         FileNotFoundError: no images there.
-        ValueError: part numbers that do not fit, or a cascade without `previous_stage`.
+        ValueError: part numbers that do not fit, or masks of the previous stage that do not fit their images.
     """
     _check_images(Path(images), predictor.dataset_json["file_ending"])
     if not 0 <= part_id < num_parts:
         raise ValueError(f"-part_id must lie in 0 ... {num_parts - 1} for -num_parts {num_parts}, not {part_id}")
-    previous_name = predictor.configuration_manager.previous_stage_name
-    if previous_name is not None and previous_stage is None:
-        raise ValueError(
-            f"this model refines masks of {previous_name!r}; name their folder with -prev_stage_predictions"
-        )
+    if predictor.configuration_manager.previous_stage_name is None:
+        previous_stage = None
+    else:
+        previous_stage = str(_previous_stage_masks(predictor, images, Path(output), previous_stage))
     Path(output).mkdir(parents=True, exist_ok=True)
     options = {"save_probabilities": save_probabilities, "overwrite": overwrite}
     if preprocessing_processes == 0 and export_processes == 0:
@@ -115,6 +120,17 @@ def predict_folder(
             **options,
         )
     predictor.write_timing(Path(output))
+
+
+def _previous_stage_masks(predictor: DiffusionPredictor, images: str, output: Path, previous_stage: str | None) -> Path:
+    """The folder with the previous stage's masks: the one given, checked, or the baseline's, predicted now."""
+    if previous_stage is None:
+        baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
+        print(f"predicting the pre-segmentations with {baseline.name}")
+        return predict_pre_segmentations(baseline, images, output / "pre_segmentation", predictor.device)
+    labels = predictor.label_manager.foreground_labels
+    check_previous_stage_masks(images, Path(previous_stage), predictor.dataset_json, [int(label) for label in labels])
+    return Path(previous_stage)
 
 
 def _check_images(folder: Path, file_ending: str) -> None:
@@ -165,22 +181,18 @@ def _validation_items(predictor: DiffusionPredictor, fold: int, output: Path) ->
     splits = load_json(str(splits_file))
     if fold >= len(splits):
         raise ValueError(f"{splits_file} has {len(splits)} folds; there is no fold {fold}")
-    previous = _previous_stage_folder(plans, configuration.configuration, predictor.trainer_name)
+    previous = _predicted_next_stage(predictor)
     cases = sorted(splits[fold]["val"])
     dataset = infer_dataset_class(str(data_folder))(str(data_folder), cases, previous)
     return _load_cases(dataset, cases, output, predictor.label_manager.foreground_labels, previous is not None)
 
 
-def _previous_stage_folder(plans, configuration: Mapping[str, Any], trainer: str) -> str | None:
+def _predicted_next_stage(predictor: DiffusionPredictor) -> str | None:
     """Where nnU-Net's baseline left its predictions of the training cases for this stage; None without a stage."""
-    stage = configuration.get("previous_stage")
-    if stage is None:
+    if predictor.configuration_manager.previous_stage_name is None:
         return None
-    trainer = configuration.get("pre_segmentation", {}).get("previous_trainer", trainer)
-    names = plans.plans["configurations"]
-    own_name = next(name for name in names if plans.get_configuration(name).configuration == configuration)
-    baseline = f"{trainer}__{plans.plans_name}__{stage}"
-    return str(Path(nnUNet_results) / plans.dataset_name / baseline / "predicted_next_stage" / own_name)
+    baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
+    return str(baseline / "predicted_next_stage" / predictor.configuration_name)
 
 
 def _load_cases(

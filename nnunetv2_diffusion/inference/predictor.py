@@ -53,6 +53,7 @@ class DiffusionPredictor(nnUNetPredictor):
         self.map_names = ["uncertainty"] * (uncertainty or disagreement)
         if disagreement:
             self.map_names += ["variance", "mutual_information"]
+        self.model_folder: Path | None = None
         self.maps: torch.Tensor | None = None
         self.seconds = 0.0
         self.slices = 0
@@ -72,6 +73,7 @@ class DiffusionPredictor(nnUNetPredictor):
         _check_model_folder(folder, use_folds, checkpoint_name)
         make_trainers_known()
         super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
+        self.model_folder = folder
         self._configure_sampling()
 
     def _configure_sampling(self) -> None:
@@ -87,6 +89,14 @@ class DiffusionPredictor(nnUNetPredictor):
             self.overrides["mirror_samples"] = False
         network.settings = network.settings.updated(self.overrides)
         network.batch_size = self.batch_size
+
+    @property
+    def configuration_name(self) -> str:
+        """The name under which the plans hold the model's configuration."""
+        plans, wanted = self.plans_manager, self.configuration_manager.configuration
+        return next(
+            name for name in plans.available_configurations if plans.get_configuration(name).configuration == wanted
+        )
 
     @property
     def diffusion_network(self) -> DiffusionNetwork | None:

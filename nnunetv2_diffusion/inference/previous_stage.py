@@ -1,0 +1,80 @@
+"""The baseline of a pre-segmentation model: where it is, running it first, and checking masks that a user brings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
+
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+
+
+def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
+    """The trained baseline whose masks the model in `model_folder` refines; it lies beside it.
+
+    Raises:
+        FileNotFoundError: the baseline is not there.
+        ValueError: the model is no pre-segmentation model.
+    """
+    plans = PlansManager(json.loads((model_folder / "plans.json").read_text()))
+    configuration = plans.get_configuration(configuration_name).configuration
+    if configuration.get("previous_stage") is None or "pre_segmentation" not in configuration:
+        raise ValueError(f"{configuration_name} of {model_folder} is no pre-segmentation stage")
+    trainer = configuration["pre_segmentation"]["previous_trainer"]
+    folder = model_folder.parent / f"{trainer}__{plans.plans_name}__{configuration['previous_stage']}"
+    if not any(folder.glob("fold_*/checkpoint_final.pth")):
+        raise FileNotFoundError(
+            f"{model_folder.name} refines the masks of {folder}, which holds no trained fold; train the baseline or "
+            "name a folder with its masks (-prev_stage_predictions)"
+        )
+    return folder
+
+
+def predict_pre_segmentations(baseline: Path, images: str, output: Path, device: torch.device) -> Path:
+    """nnU-Net's masks of all images by all trained folds of the baseline, in this process, into `output`.
+
+    Masks that are there already and newer than every fold of the baseline are kept.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    models = [path.stat().st_mtime for path in baseline.glob("fold_*/checkpoint_final.pth")]
+    for mask in output.glob("*"):
+        if mask.stat().st_mtime < max(models):
+            mask.unlink()
+    folds = None if any(baseline.glob("fold_[0-9]*/checkpoint_final.pth")) else ["all"]
+    predictor = DiffusionPredictor(device=device, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(baseline, folds)
+    predictor.predict_from_files_sequential(images, str(output), overwrite=False)
+    return output
+
+
+def check_previous_stage_masks(images: str, masks: Path, dataset_json: dict, foreground_labels: list[int]) -> None:
+    """Masks that a user brings for every image: there, of its size, and with the dataset's labels only.
+
+    Raises:
+        FileNotFoundError: masks are missing.
+        ValueError: a mask of another size or with other labels.
+    """
+    ending = dataset_json["file_ending"]
+    first_images = [Path(files[0]) for files in create_lists_from_splitted_dataset_folder(images, ending)]
+    cases = {image.name[: -len(f"_0000{ending}")]: image for image in first_images}
+    missing = [case for case in cases if not (masks / f"{case}{ending}").is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{masks} lacks the previous stage's masks of {', '.join(missing)}; predict them with the baseline first"
+        )
+    for case, image in cases.items():
+        file = masks / f"{case}{ending}"
+        mask = sitk.ReadImage(str(file))
+        size = sitk.ImageFileReader()
+        size.SetFileName(str(image))
+        size.ReadImageInformation()
+        if mask.GetSize() != size.GetSize():
+            raise ValueError(f"{file} is of size {mask.GetSize()}, but its image of size {size.GetSize()}")
+        strange = sorted(set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) - {0, *foreground_labels})
+        if strange:
+            raise ValueError(f"{file} holds labels {strange}, but the dataset's are {foreground_labels}")
