@@ -16,6 +16,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="default: 0 1 2 3 4")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
     parser.add_argument("-device", choices=["cpu", "cuda", "mps"], help="default: cuda where there is one, else cpu")
+    parser.add_argument("--trust", action="store_true", help="open checkpoints that could run code")
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
         verbose_preprocessing=args.verbose,
         allow_tqdm=not args.disable_progress_bar,
     )
-    predictor.initialize_from_trained_model_folder(folder, args.f, args.chk)
+    predictor.initialize_from_trained_model_folder(folder, args.f, args.chk, args.trust)
     predict_folder(
         predictor,
         args.i,

@@ -17,6 +17,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.diffusion.ensemble import total_entropy
+from nnunetv2_diffusion.inference.checkpoints import read_model
 from nnunetv2_diffusion.inference.maps import blend_tiles, check_reader_writer, maps_on_image_grid, write_map
 from nnunetv2_diffusion.networks import DiffusionNetwork
 
@@ -54,6 +55,7 @@ class DiffusionPredictor(nnUNetPredictor):
         if disagreement:
             self.map_names += ["variance", "mutual_information"]
         self.model_folder: Path | None = None
+        self.configuration_name: str | None = None
         self.maps: torch.Tensor | None = None
         self.seconds = 0.0
         self.slices = 0
@@ -61,19 +63,34 @@ class DiffusionPredictor(nnUNetPredictor):
         self._window_maps: list[torch.Tensor] = []
 
     def initialize_from_trained_model_folder(
-        self, model_training_output_dir, use_folds, checkpoint_name="checkpoint_final.pth"
+        self, model_training_output_dir, use_folds, checkpoint_name="checkpoint_final.pth", trust=False
     ):
-        """As nnU-Net's, and it finds our trainers without nnUNet_extTrainer.
+        """As nnU-Net's, but our trainers are found without nnUNet_extTrainer and checkpoints are read as data.
+
+        Args: those of nnU-Net, and
+            trust: open checkpoints that could run code, see `checkpoints.load_checkpoint`.
 
         Raises:
             FileNotFoundError: no plans or no checkpoint there, with what to train.
-            ValueError: sampling settings for a model that does not sample.
+            ValueError: sampling settings for a model that does not sample, or a checkpoint that is refused.
         """
         folder = Path(model_training_output_dir)
         _check_model_folder(folder, use_folds, checkpoint_name)
         make_trainers_known()
-        super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
+        if use_folds is None:
+            use_folds = self.auto_detect_available_folds(str(folder), checkpoint_name)
+        model = read_model(folder, [use_folds] if isinstance(use_folds, str) else use_folds, checkpoint_name, trust)
+        self.manual_initialization(
+            model.network,
+            model.plans_manager,
+            model.configuration_manager,
+            model.parameters,
+            model.dataset_json,
+            model.trainer_name,
+            model.mirroring_axes,
+        )
         self.model_folder = folder
+        self.configuration_name = model.configuration_name
         self._configure_sampling()
 
     def _configure_sampling(self) -> None:
