@@ -1,11 +1,17 @@
-"""Fixtures shared by all tests: the folder of real lumbar MRI beside the checkout."""
+"""Fixtures shared by all tests: real lumbar MRI beside the checkout, tiny nnU-Net datasets and models."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nnunet_samples import TinyProject, nnunet_environment
+
+# Read by nnU-Net when it is imported: pools of one process, and no others in which to augment.
+os.environ.setdefault("nnUNet_def_n_proc", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,3 +23,23 @@ def real_mri() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real MRI: {folder} does not exist (name another folder with SPINESEGDIFF_REAL_MRI)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """PyTorch's threads only slow tiny networks down; the commands under test ask for all cores."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
+    """nnU-Net's folders with tiny datasets and models, each made when a test first asks for it."""
+    return TinyProject(tmp_path_factory.mktemp("tiny_nnunet"))
+
+
+@pytest.fixture
+def tiny(tiny_project: TinyProject) -> Iterator[TinyProject]:
+    """`tiny_project`, its folders set in nnU-Net's environment variables."""
+    with nnunet_environment(tiny_project.root):
+        yield tiny_project
