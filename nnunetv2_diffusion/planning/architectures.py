@@ -17,6 +17,7 @@ SPINESEGDIFF_FEATURES = (64, 64, 128, 256, 512)  # section 3.1
 SPINESEGDIFF_BATCH, SPINESEGDIFF_PATCH = 4, 320  # table 4
 SMALL_FEATURES = (16, 32, 64, 128, 128)
 SMALL_BATCH = 4
+IISDM_BATCH = 10  # table 7
 PAPER_2D_PATCH, PAPER_2D_BATCH = (256, 64), 197  # table 5
 PAPER_3D_PATCH, PAPER_3D_BATCH = (56, 224, 192), 2  # table 6
 
@@ -47,6 +48,11 @@ def spinesegdiff_configuration(plans: dict[str, Any]) -> dict[str, Any]:
             parent["architecture"], SPINESEGDIFF_FEATURES, [(1, 1)] + [(2, 2)] * (stages - 1), [(3, 3)] * stages
         ),
     }
+
+
+def iisdm_configuration(plans: dict[str, Any]) -> dict[str, Any]:
+    """`2d_iisdm`: as `2d_spinesegdiff` with the batch of 10 that the paper trains IISDM with (table 7)."""
+    return {**spinesegdiff_configuration(plans), "batch_size": IISDM_BATCH}
 
 
 def small_configuration(plans: dict[str, Any]) -> dict[str, Any]:

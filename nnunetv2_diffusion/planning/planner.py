@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_diffusion.planning.architectures import (
+    iisdm_configuration,
     paper_2d_configuration,
     paper_3d_configuration,
     small_configuration,
@@ -69,7 +70,7 @@ def add_configurations(
         base: the configuration that the stages inherit from: "2d", "2d_spinesegdiff" or "2d_small".
         previous_trainer: the trainer class whose predictions the stages refine.
         small: add `2d_small`; implied by `base` "2d_small".
-        paper_baselines: add `2d_paper` and, where the plans have `3d_fullres`, `3d_paper`.
+        paper_baselines: add `2d_iisdm`, `2d_paper` and, where the plans have `3d_fullres`, `3d_paper`.
 
     Returns:
         One sentence a change; empty when the file already is as asked, which is then not touched.
@@ -107,6 +108,7 @@ def _single_stages(plans: dict[str, Any], small: bool, paper_baselines: bool) ->
         stages = plans["configurations"].get("2d_small", {}).get("next_stage")
         wanted["2d_small"] = {**small_configuration(plans), "next_stage": stages}
     if paper_baselines:
+        wanted["2d_iisdm"] = iisdm_configuration(plans)
         wanted["2d_paper"] = paper_2d_configuration(plans)
         if "3d_fullres" in plans["configurations"]:
             wanted["3d_paper"] = paper_3d_configuration(plans)

@@ -135,6 +135,7 @@ def test_3d_paper_fits_its_patch(volumes: Path, plans_name: str) -> None:
     assert network_of(configuration).compute_conv_feature_map_size(configuration.patch_size) > 0
     assert manager.get_configuration("2d_paper").patch_size == [256, 64]
     assert manager.get_configuration("2d_paper").batch_size == 197
+    assert manager.get_configuration("2d_iisdm").batch_size == 10
 
 
 def test_3d_paper_puts_56_on_the_axis_with_fewest_slices(volumes: Path) -> None:
