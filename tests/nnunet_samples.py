@@ -26,6 +26,7 @@ KINDS = {
         "regions_class_order": [1, 2],
     },
 }
+TRAINER = "TinyDiffusionTrainer"
 TRAINERS = """
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
