@@ -108,14 +108,6 @@ class DiffusionPredictor(nnUNetPredictor):
         network.batch_size = self.batch_size
 
     @property
-    def configuration_name(self) -> str:
-        """The name under which the plans hold the model's configuration."""
-        plans, wanted = self.plans_manager, self.configuration_manager.configuration
-        return next(
-            name for name in plans.available_configurations if plans.get_configuration(name).configuration == wanted
-        )
-
-    @property
     def diffusion_network(self) -> DiffusionNetwork | None:
         """The network without torch.compile's wrapper; None for a model that does not sample."""
         network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
