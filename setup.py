@@ -8,8 +8,8 @@ HERE = Path(__file__).parent
 PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
-REPORT = ["Jinja2>=3.0", "matplotlib>=3.6", "seaborn>=0.12", "statsmodels>=0.14"]
-TEST = ["pytest>=7", "ruff>=0.6", "diffusers>=0.27", "monai>=1.3", *REPORT]
+REPORT = ["Jinja2>=3.0", "seaborn>=0.12", "statsmodels>=0.14"]
+TEST = ["pytest>=7", "ruff>=0.6", "diffusers>=0.31", "monai>=1.3", *REPORT]
 
 setup(
     name="nnunetv2-diffusion",
@@ -24,14 +24,14 @@ setup(
     package_data={PACKAGE: ["extension/*.py", "**/*.j2", "**/*.css", "**/*.js", "**/*.mplstyle"]},
     install_requires=[
         "nnunetv2>=2.8,<2.9",
-        "torch>=2.3",
+        "torch>=2.5",  # the first to call the entry points of torch.backends
         "batchgenerators>=0.25.1",
-        "SimpleITK>=2.3",
-        "numpy>=1.24",
-        "scipy>=1.11",
-        "acvl-utils>=0.2.3",
-        "pandas>=2.0",
-        "matplotlib>=3.6",
+        "SimpleITK>=2.4",  # the first whose ITK refuses truncated files
+        "numpy>=1.26",
+        "scipy>=1.11.1",
+        "acvl-utils>=0.2.6",
+        "pandas>=2.1.1",
+        "matplotlib>=3.7",
         "tqdm>=4.60",
     ],
     extras_require={"report": REPORT, "test": TEST},

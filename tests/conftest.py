@@ -18,10 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def real_mri() -> Path:
-    """`../shared/mri` (or the folder that SPINESEGDIFF_REAL_MRI names); its README says what it holds."""
+    """`../shared/mri` (or the folder that SPINESEGDIFF_REAL_MRI names); its README says what it holds.
+
+    Without it tests are skipped; they fail where CI is "true" or SPINESEGDIFF_REQUIRE_REAL_MRI is set.
+    """
     folder = Path(os.environ.get("SPINESEGDIFF_REAL_MRI", ROOT.parent / "shared" / "mri"))
     if not folder.is_dir():
-        pytest.skip(f"no real MRI: {folder} does not exist (name another folder with SPINESEGDIFF_REAL_MRI)")
+        required = os.environ.get("CI") == "true" or os.environ.get("SPINESEGDIFF_REQUIRE_REAL_MRI")
+        give_up = pytest.fail if required else pytest.skip
+        give_up(f"no real MRI: {folder} does not exist (name another folder with SPINESEGDIFF_REAL_MRI)")
     return folder
 
 
