@@ -12,6 +12,7 @@ COMMANDS = {
     "trainers": "print the folder that nnUNet_extTrainer must name",
     "plan": "add the paper's configurations and pre-segmentation stages to a plans file",
     "predict": "nnUNetv2_predict for our trainers, with sampling flags and uncertainty maps",
+    "segment": "any scan in, its mask, uncertainty map and preview on its own grid out",
     "validate": "masks and uncertainty maps of the folds' validation cases",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",

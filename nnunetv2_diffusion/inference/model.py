@@ -1,0 +1,234 @@
+"""A trained model ready to segment slices: loaded once from its folder, with its baseline where it refines one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+
+from nnunetv2_diffusion.inference.batched_predictor import BatchedPredictor
+from nnunetv2_diffusion.inference.checkpoints import find_folds
+from nnunetv2_diffusion.inference.maps import maps_on_image_grid
+from nnunetv2_diffusion.inference.prediction import choose_device
+from nnunetv2_diffusion.inference.previous_stage import baseline_folder
+
+CONVERSION = "spinesegdiff_conversion"
+# nnU-Net's arrays are (z, y, x); a sagittal slice of a volume in RAS+ orientation lies across x.
+SAGITTAL_FIRST = 2
+
+
+@dataclass(frozen=True)
+class PredictedSlice:
+    """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y]."""
+
+    position: int
+    probabilities: np.ndarray
+    mask: np.ndarray
+    uncertainty: np.ndarray
+
+
+@dataclass(frozen=True)
+class SegmentationModel:
+    """A trained model; make it with `load_model`.
+
+    Attributes:
+        predictor: nnU-Net's, with the network and its settings.
+        folder: the model's.
+        folds: those that are averaged.
+        checkpoint: file name.
+        spacing: (height, width) of the model's pixels in mm.
+        size: (height, width) in pixels that training images were cropped or padded to; None where they were not.
+        whole_volume: nnU-Net normalised whole volumes in training, not single slices.
+        baseline: the model whose masks this one refines.
+    """
+
+    predictor: BatchedPredictor
+    folder: Path
+    folds: list[int | str]
+    checkpoint: str
+    spacing: tuple[float, float]
+    size: tuple[int, int] | None
+    whole_volume: bool
+    baseline: SegmentationModel | None
+
+    @property
+    def labels(self) -> dict[str, int | list[int]]:
+        """Structures by name with their label (a list for a region), without background and ignore label."""
+        names = self.predictor.dataset_json["labels"]
+        return {name: label for name, label in names.items() if name not in ("background", "ignore")}
+
+    def remarks(self) -> list[str]:
+        """A warning where the model folder does not say how its images were prepared."""
+        if CONVERSION in self.predictor.dataset_json:
+            return []
+        return ["the model was not trained on images of `spinesegdiff convert`: their preparation is assumed"]
+
+    def predict(
+        self, array: np.ndarray, spacing: Sequence[float], positions: Sequence[int]
+    ) -> Iterator[PredictedSlice]:
+        """Segment slices of an array on the model's grid.
+
+        Args:
+            array: float32 [z, y, x] in RAS+ orientation, intensities 0 to 255, sagittal slices along x.
+            spacing: mm, (z, y, x).
+            positions: along x, of the slices to segment.
+        """
+        previous = None
+        if self.baseline is not None:
+            previous = np.zeros(array.shape, dtype=np.uint8)
+            for found in self.baseline.predict(array, spacing, positions):
+                previous[..., found.position] = found.mask
+        prepared = self._preprocessed(array, previous, spacing, positions)
+        properties = []
+
+        def data() -> Iterator[torch.Tensor]:
+            for slice_data, slice_properties in prepared:
+                properties.append(slice_properties)
+                yield slice_data
+
+        for number, (logits, uncertainty) in enumerate(self.predictor.predict_slices(data())):
+            yield self._on_grid(positions[number], logits, uncertainty, properties[number])
+
+    def _preprocessed(
+        self, array: np.ndarray, previous: np.ndarray | None, spacing: Sequence[float], positions: Sequence[int]
+    ) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+        """nnU-Net's data [C, 1, h, w] and properties of each slice."""
+        if self.whole_volume:
+            data, properties = self._preprocess(array, previous, spacing)
+            yield from (_slice_of_volume(data, properties, position) for position in positions)
+            return
+        for position in positions:
+            window = (..., slice(position, position + 1))
+            yield self._preprocess(array[window], None if previous is None else previous[window], spacing)
+
+    def _preprocess(
+        self, array: np.ndarray, previous: np.ndarray | None, spacing: Sequence[float]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """nnU-Net's own preprocessing, the mask of the previous stage appended as nnU-Net does for cascades."""
+        predictor = self.predictor
+        adapter = PreprocessAdapterFromNpy(
+            [array[None]],
+            [None if previous is None else previous[None]],
+            [{"spacing": list(spacing)}],
+            None,
+            predictor.plans_manager,
+            predictor.dataset_json,
+            predictor.configuration_manager,
+        )
+        item = next(adapter)
+        return item["data"].float(), item["data_properties"]
+
+    def _on_grid(
+        self, position: int, logits: torch.Tensor, uncertainty: torch.Tensor, properties: dict[str, Any]
+    ) -> PredictedSlice:
+        """Undo nnU-Net's resampling, cropping and transposition."""
+        predictor = self.predictor
+        plans, configuration = predictor.plans_manager, predictor.configuration_manager
+        mask, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, plans, configuration, predictor.label_manager, properties, True, torch.get_num_threads()
+        )
+        maps = maps_on_image_grid(uncertainty, properties, plans, configuration)
+        return PredictedSlice(position, probabilities[..., 0], mask[..., 0], maps[0, ..., 0])
+
+
+def _slice_of_volume(data: torch.Tensor, properties: dict[str, Any], position: int) -> tuple[torch.Tensor, dict]:
+    """A slice of a preprocessed volume [C, n, h, w], as if cropped alone; zeros where it was cropped off."""
+    first, last = properties["bbox_used_for_cropping"][0]
+    inside = (
+        data[:, position - first : position - first + 1] if first <= position < last else torch.zeros_like(data[:, :1])
+    )
+    own = {
+        "shape_before_cropping": (1, *properties["shape_before_cropping"][1:]),
+        "bbox_used_for_cropping": [[0, 1], *properties["bbox_used_for_cropping"][1:]],
+        "shape_after_cropping_and_before_resampling": (
+            1,
+            *properties["shape_after_cropping_and_before_resampling"][1:],
+        ),
+    }
+    return inside, {**properties, **own}
+
+
+def load_model(
+    folder: str | Path,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    slice_batch: int = 4,
+    batch_size: int | None = None,
+    trust: bool = False,
+) -> SegmentationModel:
+    """Load a trained model, once for many scans; no environment variable of nnU-Net is needed.
+
+    Args:
+        folder: nnU-Net's folder of a trained model, wherever it was copied to.
+        folds: numbers or "all"; None for all that are there (see `checkpoints.find_folds`).
+        checkpoint: file name in each fold's folder.
+        settings: sampling settings in place of the model's own (names of `DiffusionSettings`).
+        device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
+        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time.
+        batch_size: how many samples of them the denoiser takes at a time; None takes all.
+        trust: open checkpoints that could run code (see `checkpoints.load_checkpoint`).
+
+    Raises:
+        FileNotFoundError: no model there, or its baseline is missing.
+        ValueError: a model that cannot segment sagittal slices of one scan, or a checkpoint that is refused.
+    """
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: expected the folder of a trained model")
+    folds = find_folds(folder, checkpoint, folds)
+    # nnU-Net prints which folders it searches for trainers
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = BatchedPredictor(
+            settings,
+            batch_size=batch_size,
+            tile_batch=slice_batch,
+            perform_everything_on_device=False,
+            device=choose_device(device),
+            allow_tqdm=False,
+        )
+        predictor.initialize_from_trained_model_folder(folder, folds, checkpoint, trust)
+    _check_sagittal(predictor, folder)
+    baseline = None
+    if predictor.configuration_manager.previous_stage_name is not None:
+        baseline = load_model(
+            baseline_folder(folder, predictor.configuration_name),
+            device=device,
+            slice_batch=slice_batch,
+            trust=trust,
+        )
+    conversion = predictor.dataset_json.get(CONVERSION, {})
+    spacing = conversion.get("spacing") or predictor.configuration_manager.spacing
+    size = conversion.get("size")
+    return SegmentationModel(
+        predictor,
+        folder,
+        folds,
+        checkpoint,
+        (float(spacing[0]), float(spacing[1])),
+        (int(size[0]), int(size[1])) if isinstance(size, list) else None,
+        conversion.get("dimension") == "3d",
+        baseline,
+    )
+
+
+def _check_sagittal(predictor: BatchedPredictor, folder: Path) -> None:
+    """ValueError where the model does not take one channel of sagittal slices."""
+    configuration, plans = predictor.configuration_manager, predictor.plans_manager
+    if len(configuration.patch_size) != 2 or plans.transpose_forward[0] != SAGITTAL_FIRST:
+        raise ValueError(
+            f"{folder} does not segment sagittal slices of volumes in RAS+ orientation, as `spinesegdiff convert` "
+            "writes them; use nnUNetv2_predict for it"
+        )
+    channels = predictor.dataset_json["channel_names"]
+    if len(channels) != 1:
+        raise ValueError(f"{folder} needs {len(channels)} images a case ({', '.join(channels.values())}), not one scan")
