@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
-REPORT = ["Jinja2>=3.0", "seaborn>=0.12", "statsmodels>=0.14"]
+REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "seaborn>=0.12", "statsmodels>=0.14"]
 TEST = ["pytest>=7", "ruff>=0.6", "diffusers>=0.31", "monai>=1.3", *REPORT]
 
 setup(

@@ -1,0 +1,237 @@
+"""What is installed is what the project promises: files, entry points, declared imports, floors, and README's facts."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import nnunetv2_diffusion
+import nnunetv2_diffusion.dataset_conversion
+from nnunetv2_diffusion import cli
+from nnunetv2_diffusion.settings import DiffusionSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DISTRIBUTION = importlib.metadata.distribution("nnunetv2-diffusion")
+PROVIDERS = importlib.metadata.packages_distributions()
+PACKAGE = Path(nnunetv2_diffusion.__file__).parent
+FLOORS = {
+    "settings": 1,
+    "diffusion": 1,
+    "evaluation": 1,
+    "dataset_conversion": 1,
+    "torch_plugin": 1,
+    "networks": 2,
+    "planning": 2,
+    "inference": 3,
+    "trainers": 3,
+    "demo": 4,
+    "extension": 4,
+    "commands": 5,
+    "cli": 5,
+}
+HEAVY = ("torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK")
+
+
+def module_files() -> dict[str, Path]:
+    """Every module of the installed package by its name below `nnunetv2_diffusion`, e.g. "networks.denoiser"."""
+    conversion = Path(nnunetv2_diffusion.dataset_conversion.__file__).parent
+    files = {}
+    for folder, prefix in ((PACKAGE, ()), (conversion, ("dataset_conversion",))):
+        for path in folder.rglob("*.py"):
+            parts = [*prefix, *path.relative_to(folder).with_suffix("").parts]
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    del files[""]
+    return files
+
+
+MODULES = module_files()
+
+
+def imported_names(path: Path) -> set[str]:
+    """The dotted names that a file imports, those inside functions too; `from a import b` gives a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imported_modules(module: str) -> set[str]:
+    """The modules of this package that a module imports; a package only where no module in it is named."""
+    own = {
+        name.removeprefix("nnunetv2_diffusion.")
+        for name in imported_names(MODULES[module])
+        if name.startswith("nnunetv2_diffusion.")
+    } & MODULES.keys()
+    return {name for name in own if not any(other.startswith(f"{name}.") for other in own)}
+
+
+def normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def requirements(extra: str | None = None) -> set[str]:
+    """Names of the distributions that the installed metadata ask for, always or with an extra."""
+    names = set()
+    for requirement in DISTRIBUTION.requires:
+        marker = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        if (marker and marker[1]) == extra:
+            names.add(normalised(re.match(r"[\w.-]+", requirement)[0]))
+    return names
+
+
+def undeclared_imports(path: Path, declared: set[str]) -> set[str]:
+    """Top-level names that a file imports from distributions not among the declared ones."""
+    names = {name.partition(".")[0] for name in imported_names(path)} - sys.stdlib_module_names
+    names.discard("nnunetv2_diffusion")
+    return {name for name in names if not {normalised(one) for one in PROVIDERS.get(name, [])} & declared}
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
+
+
+class TestInstallation:
+    def test_tests_see_the_installed_package(self):
+        editable = '"editable": true' in (DISTRIBUTION.read_text("direct_url.json") or "")
+        assert (PACKAGE.parent == ROOT) == editable
+
+    def test_entry_points(self):
+        points = {point.group: point for point in DISTRIBUTION.entry_points}
+        assert points["console_scripts"].name == "spinesegdiff"
+        assert points["console_scripts"].load() is cli.main
+        assert points["torch.backends"].load().__name__ == "declare_missing_operators"
+
+    def test_dataset_conversion_from_anywhere(self):
+        code = "from nnunetv2_diffusion.dataset_conversion import Dataset501_SPIDER as m; print(m.__name__)"
+        assert run_python(code).strip() == "nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER"
+
+    def test_files_that_are_not_modules(self):
+        source = ROOT / "nnunetv2_diffusion"
+        endings = {".j2", ".css", ".js", ".mplstyle"}
+        wanted = {path.relative_to(source) for path in source.rglob("*") if path.suffix in endings}
+        installed = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.suffix in endings}
+        assert wanted == installed
+
+    def test_every_module_of_the_checkout_is_installed(self):
+        source = ROOT / "nnunetv2_diffusion"
+        modules = {path.relative_to(source) for path in source.rglob("*.py")}
+        assert modules == {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+
+    def test_extension_is_one_file_of_imports(self, capsys):
+        cli.main(["trainers"])
+        folder = Path(capsys.readouterr().out.strip())
+        files = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+        assert [path.name for path in files] == ["spinesegdiff_trainers.py"]
+        docstring, *body = ast.parse(files[0].read_text(encoding="utf-8")).body
+        assert isinstance(docstring, ast.Expr)
+        assert {type(node) for node in body} == {ast.ImportFrom, ast.Assign}
+
+    def test_constraints_pin_what_is_required(self):
+        lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
+        assert requirements() | requirements("test") | requirements("report") <= pinned
+
+
+class TestImports:
+    @pytest.mark.parametrize("module", sorted(MODULES))
+    def test_declared(self, module):
+        declared = requirements()
+        if module.startswith("evaluation."):
+            declared |= requirements("report")
+        assert not undeclared_imports(MODULES[module], declared)
+
+    def test_declared_in_tests(self):
+        tests = ROOT / "tests"
+        helpers = {path.stem for path in tests.rglob("*.py")}
+        declared = requirements() | requirements("test")
+        undeclared = {name for path in tests.rglob("*.py") for name in undeclared_imports(path, declared)}
+        assert undeclared <= helpers
+
+    @pytest.mark.parametrize("module", sorted(MODULES))
+    def test_only_from_the_own_folder_or_a_floor_below(self, module):
+        room = module.partition(".")[0]
+        others = {name.partition(".")[0] for name in imported_modules(module)} - {room}
+        assert not {other for other in others if FLOORS[other] >= FLOORS[room]}
+
+    def test_no_cycle(self):
+        graph = {module: imported_modules(module) - {module} for module in MODULES}
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+        assert sorted(order) == sorted(MODULES)
+
+
+class TestCommandLine:
+    def test_each_command_has_its_file(self):
+        modules = {name.removeprefix("commands.") for name in MODULES if name.startswith("commands.")}
+        assert modules == cli.COMMANDS.keys()
+
+    @pytest.mark.parametrize("argv", [["--help"], ["trainers"], *([name, "--help"] for name in cli.COMMANDS)])
+    def test_imports_nothing_heavy(self, argv):
+        code = (
+            "import sys\nfrom nnunetv2_diffusion.cli import main\n"
+            f"try: main({argv})\nexcept SystemExit as stop: assert stop.code == 0\n"
+            f"print('imported:', *(name for name in {HEAVY} if name in sys.modules))"
+        )
+        output = run_python(code).splitlines()
+        assert len(output) > 1
+        assert output[-1].strip() == "imported:"
+
+
+class TestReadme:
+    def test_commands_at_the_top(self):
+        block = re.search(r"```\w*\n(.*?)```", README, re.DOTALL)[1]
+        commands = [line.partition("  #")[0].strip() for line in block.splitlines()]
+        assert commands == [
+            "pip install -c constraints.txt . && spinesegdiff demo",
+            "pip install -c constraints.txt '.[test]' && pytest",
+        ]
+
+    def test_settings_table(self):
+        rows = re.findall(r"^\| `(\w+)` \| `(\S+)` \|", README, re.MULTILINE)
+        documented = {name: ast.literal_eval(default) for name, default in rows if hasattr(DiffusionSettings(), name)}
+        assert documented == {field.name: field.default for field in fields(DiffusionSettings)}
+
+    @pytest.mark.parametrize("command", cli.COMMANDS)
+    def test_names_each_command(self, command):
+        assert f"`spinesegdiff {command}`" in README
+
+    def test_names_each_trainer(self):
+        extension = PACKAGE / "extension" / "spinesegdiff_trainers.py"
+        trainers = ast.literal_eval(ast.parse(extension.read_text(encoding="utf-8")).body[-1].value)
+        documented = set(re.findall(r"`(\w+)`", README))
+        assert [name for name in trainers if not {name, re.sub(r"_\d+epochs$", "", name)} & documented] == []
+
+    def test_links_lead_somewhere(self):
+        targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+        assert targets
+        assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+class TestRealMriFixture:
+    @pytest.mark.parametrize(
+        ("required", "outcome"),
+        [({}, "1 skipped"), ({"CI": "true"}, "1 error"), ({"SPINESEGDIFF_REQUIRE_REAL_MRI": "1"}, "1 error")],
+    )
+    def test_missing_data(self, tmp_path, required, outcome):
+        (tmp_path / "conftest.py").write_bytes((ROOT / "tests" / "conftest.py").read_bytes())
+        (tmp_path / "test_it.py").write_text("def test_it(real_mri):\n    assert real_mri\n", encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SPINESEGDIFF")}
+        environment.pop("CI", None)
+        environment |= {"SPINESEGDIFF_REAL_MRI": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT / "tests")}
+        environment |= required
+        command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
+        finished = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        assert outcome in finished.stdout.splitlines()[-1]
