@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import torch
-
 OPERATORS = (
     "nms",
     "qnms",
@@ -30,12 +28,14 @@ OPERATORS = (
     "_deform_conv2d_backward",
 )
 
-# Declarations last as long as their library object.
-_libraries: list[torch.library.Library] = []
+# Declarations last as long as their library object, a torch.library.Library.
+_libraries: list[object] = []
 
 
 def declare_missing_operators() -> None:
     """Declare torchvision's operators, without implementations, if its compiled extension cannot be loaded."""
+    import torch  # here, since `import torch` itself imports this module
+
     spec = importlib.util.find_spec("torchvision")
     if torch.version.cuda or torch.version.hip or spec is None or spec.origin is None or _libraries:
         return
