@@ -14,7 +14,6 @@ from nnunetv2_diffusion.evaluation.output import write_csv
 from nnunetv2_diffusion.evaluation.scoring import Scores, score_cases
 from nnunetv2_diffusion.evaluation.tables import (
     MEAN,
-    case_uncertainty_and_dice,
     reliability,
     summarise_structures,
     summarise_uncertainty,
@@ -125,7 +124,7 @@ def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
         "cases": evaluation.scores.structures,
         "summary": evaluation.summary,
         "uncertainty": evaluation.uncertainty,
-        "uncertainty_cases": case_uncertainty_and_dice(evaluation.scores),
+        "uncertainty_cases": evaluation.scores.uncertainty,
         "reliability": reliability(evaluation.scores.bins, ["dataset"]),
     }
     for name, table in tables.items():

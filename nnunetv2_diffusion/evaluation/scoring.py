@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ from nnunetv2_diffusion.evaluation.metrics import mask_metrics
 from nnunetv2_diffusion.evaluation.uncertainty import case_calibration, case_quality
 
 CHUNK = 24
-FILE_COLUMNS = ("reference", "prediction", "uncertainty", "probabilities", "image")
+FILE_COLUMNS = ("reference", "prediction", "uncertainty", "probabilities", "map_prediction", "image")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def score_cases(
 
     Args:
         cases: a row a case with the columns dataset, case, reference and prediction (files), optionally uncertainty
-            and probabilities (files or None); every other column is carried into the results.
+            and probabilities (files or None) and map_prediction (the mask that those two belong to, if it is another
+            one than the prediction); every other column is carried into the results.
         labels: the label scheme of each dataset.
         processes: worker processes; None takes the processors that this process may use, at most 8.
         progress: show a progress bar.
@@ -67,13 +68,12 @@ def score_cases(
 
 
 def score_case(row: Mapping[str, Any], labels: LabelScheme) -> tuple[pd.DataFrame, ...]:
-    """The four tables of `Scores` for one case; tables that do not apply are empty."""
-    about = {name: value for name, value in row.items() if name not in FILE_COLUMNS}
-    reference, prediction = read_volume(row["reference"]), read_volume(row["prediction"])
-    check_same_grid(prediction, reference)
-    for volume in (reference, prediction):
-        labels.check_values(volume.array, volume.path)
+    """The four tables of `Scores` for one case, without the columns that describe it; some may be empty."""
+    reference = read_mask(row["reference"], labels)
+    prediction = read_mask(row["prediction"], labels, reference)
     structures = pd.DataFrame(mask_metrics(reference, prediction, labels))
+    if row.get("map_prediction"):
+        prediction = read_mask(row["map_prediction"], labels, reference)
     quality, curve, bins = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
     if row.get("uncertainty"):
         values = read_uncertainty(row["uncertainty"], reference)
@@ -85,7 +85,20 @@ def score_case(row: Mapping[str, Any], labels: LabelScheme) -> tuple[pd.DataFram
             bins = case_calibration(reference.array, prediction.array, probabilities, labels)
         except ValueError as error:
             raise ValueError(f"{row['probabilities']}: {error}") from None
-    return tuple(_described(frame, about) for frame in (structures, quality, curve, bins))
+    return structures, quality, curve, bins
+
+
+def read_mask(path: str | Path, labels: LabelScheme, reference: Volume | None = None) -> Volume:
+    """A mask whose values the label scheme knows, on the reference's grid where one is given.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, unreadable, on another grid, or of other labels.
+    """
+    volume = read_volume(path)
+    if reference is not None:
+        check_same_grid(volume, reference)
+    labels.check_values(volume.array, volume.path)
+    return volume
 
 
 def read_uncertainty(path: str | Path, reference: Volume) -> np.ndarray:
@@ -121,7 +134,7 @@ def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
     return probabilities.reshape(len(probabilities), *shape)
 
 
-def _score_chunks(chunks: list[list[dict]], labels: dict[str, LabelScheme], processes: int) -> Any:
+def _score_chunks(chunks: list[list[dict]], labels: dict[str, LabelScheme], processes: int) -> Iterator[tuple]:
     if processes <= 1:
         yield from (_score_chunk(chunk, labels) for chunk in chunks)
         return
@@ -135,18 +148,23 @@ def _score_chunks(chunks: list[list[dict]], labels: dict[str, LabelScheme], proc
 
 def _score_chunk(rows: list[dict], labels: dict[str, LabelScheme]) -> tuple[pd.DataFrame, ...]:
     parts = [score_case(row, labels[row["dataset"]]) for row in rows]
-    return tuple(_concatenated(frames) for frames in zip(*parts, strict=True))
+    about = pd.DataFrame(rows).drop(columns=list(FILE_COLUMNS), errors="ignore")
+    return tuple(_described(frames, about) for frames in zip(*parts, strict=True))
 
 
-def _concatenated(frames: Any) -> pd.DataFrame:
+def _described(frames: Sequence[pd.DataFrame], about: pd.DataFrame) -> pd.DataFrame:
+    """The cases' frames in one, with the columns of each one's row in `about` in front."""
+    filled = {number: frame for number, frame in enumerate(frames) if not frame.empty}
+    if not filled:
+        return pd.DataFrame()
+    joined = pd.concat(filled)
+    described = about.loc[joined.index.get_level_values(0)].reset_index(drop=True)
+    return pd.concat([described, joined.reset_index(drop=True)], axis=1)
+
+
+def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     frames = [frame for frame in frames if not frame.empty]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def _described(frame: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
-    """`frame` with the columns that describe its case in front."""
-    described = pd.DataFrame({name: [value] * len(frame) for name, value in about.items()}, index=frame.index)
-    return pd.concat([described, frame], axis=1) if not frame.empty else frame
 
 
 def _empty() -> list[pd.DataFrame]:

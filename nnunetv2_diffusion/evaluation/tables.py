@@ -68,15 +68,6 @@ def summarise_uncertainty(scores: Scores, by: Sequence[str]) -> pd.DataFrame:
     return merged
 
 
-def case_uncertainty_and_dice(scores: Scores) -> pd.DataFrame:
-    """`Scores.uncertainty` with each case's mean Dice in the column dice (one row a case with a map)."""
-    if scores.uncertainty.empty:
-        return scores.uncertainty
-    keys = [column for column in scores.uncertainty.columns if column in scores.structures.columns]
-    means = scores.structures.groupby(keys, dropna=False, sort=False)["dice"].mean().reset_index()
-    return scores.uncertainty.merge(means, on=keys, how="left", validate="one_to_one")
-
-
 def reliability(bins: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Reliability diagram of each group and region: bin, count, confidence and accuracy (empty bins left out)."""
     if bins.empty:
@@ -89,7 +80,7 @@ def reliability(bins: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _map_summary(scores: Scores, by: list[str]) -> pd.DataFrame:
-    cases = case_uncertainty_and_dice(scores)
+    cases = scores.uncertainty
     rows = []
     for group, frame in cases.groupby(by, sort=False) if not cases.empty else ():
         row = dict(zip(by, group, strict=True)) | {"maps": len(frame)}

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import mannwhitneyu
 
 from nnunetv2_diffusion.evaluation.labels import LabelScheme
-from nnunetv2_diffusion.evaluation.metrics import bounding_box
+from nnunetv2_diffusion.evaluation.metrics import bounding_box, dice
 
 CALIBRATION_BINS = 15
 REGIONS = ("foreground", "image")
@@ -57,7 +57,8 @@ def risk_coverage(uncertainty: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 def best_risk_coverage(errors: np.ndarray) -> np.ndarray:
     """`risk_coverage` of a perfect map, which ranks every wrong voxel after every right one."""
-    return risk_coverage(errors.astype(np.uint8), errors)
+    kept = np.arange(1, errors.size + 1)
+    return np.maximum(kept - np.count_nonzero(~errors), 0) / kept
 
 
 def top_label_confidence(
@@ -117,14 +118,15 @@ def expected_calibration_error(bins: pd.DataFrame) -> float:
     return float((bins["correct_sum"] - bins["confidence_sum"]).abs().sum() / total) if total else float("nan")
 
 
-def map_quality(uncertainty: np.ndarray, errors: np.ndarray) -> dict[str, float]:
-    """Error rate, error-detection AUROC, and the area under the risk-coverage curve beside the best possible one."""
+def map_quality(uncertainty: np.ndarray, errors: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Error rate, error-detection AUROC, area under the risk-coverage curve and under the best one; and that curve."""
+    risk = risk_coverage(uncertainty, errors)
     return {
         "error_rate": float(errors.mean()),
         "auroc": error_detection_auroc(uncertainty, errors),
-        "aurc": float(risk_coverage(uncertainty, errors).mean()),
+        "aurc": float(risk.mean()),
         "aurc_best": float(best_risk_coverage(errors).mean()),
-    }
+    }, risk
 
 
 def regions_of(reference: np.ndarray, prediction: np.ndarray, labels: LabelScheme) -> Iterator[tuple[str, tuple]]:
@@ -142,6 +144,15 @@ def mean_uncertainty(uncertainty: np.ndarray, prediction: np.ndarray, labels: La
     return float(uncertainty[bounding_box(foreground)].mean())
 
 
+def mean_dice(reference: np.ndarray, prediction: np.ndarray, labels: LabelScheme) -> float:
+    """Mean Dice of a case over the structures that have one; NaN when none has."""
+    valid = labels.valid(reference)
+    keep = np.ones(reference.shape, dtype=bool) if valid is None else valid
+    scores = [dice(labels.mask(reference, s) & keep, labels.mask(prediction, s) & keep) for s in labels.structures]
+    scored = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(scored)) if scored else float("nan")
+
+
 def case_quality(
     reference: np.ndarray, prediction: np.ndarray, uncertainty: np.ndarray, labels: LabelScheme
 ) -> tuple[dict[str, float], pd.DataFrame]:
@@ -152,19 +163,22 @@ def case_quality(
         uncertainty: float map in [0, 1] of that shape.
 
     Returns:
-        a row (mean_uncertainty, then error_rate, auroc, aurc and aurc_best with the region's name in front), and the
-        risk-coverage curve: region, coverage, risk.
+        a row (mean_uncertainty, the mask's mean dice, then error_rate, auroc, aurc and aurc_best with the region's name
+        in front), and the risk-coverage curve: region, coverage, risk.
     """
     valid = labels.valid(reference)
-    row = {"mean_uncertainty": mean_uncertainty(uncertainty, prediction, labels)}
+    row = {
+        "mean_uncertainty": mean_uncertainty(uncertainty, prediction, labels),
+        "dice": mean_dice(reference, prediction, labels),
+    }
     curves = []
     for region, box in regions_of(reference, prediction, labels):
         keep = ... if valid is None else valid[box]
         values, errors = uncertainty[box][keep], (reference != prediction)[box][keep]
         if not values.size:
             continue
-        row |= {f"{region}_{name}": value for name, value in map_quality(values, errors).items()}
-        risk = risk_coverage(values, errors)
+        measured, risk = map_quality(values, errors)
+        row |= {f"{region}_{name}": value for name, value in measured.items()}
         at = np.clip(np.ceil(COVERAGES * risk.size).astype(int) - 1, 0, None)
         curves.append(pd.DataFrame({"region": region, "coverage": COVERAGES, "risk": risk[at]}))
     return row, pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()

@@ -1,0 +1,41 @@
+"""`spinesegdiff ablate`: Table 2, the pre-segmentation stage for several T beside nnU-Net itself."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The dataset and the T, and what names the trainings."""
+    parser.add_argument("-d", "--dataset", required=True, help="number or name of the dataset")
+    parser.add_argument(
+        "--timesteps", nargs="+", type=int, required=True, metavar="T", help="the T to compare; 0 is nnU-Net itself"
+    )
+    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="name of the plans (default: %(default)s)")
+    parser.add_argument(
+        "--previous-trainer", default="nnUNetTrainer", help="trainer of the first stage (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-tr", default="nnUNetTrainerSpineSegDiffPreSeg", help="trainer of the stages (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--base",
+        choices=("2d", "2d_spinesegdiff", "2d_small"),
+        default="2d",
+        help="what the stages inherit from, as for `spinesegdiff plan` (default: %(default)s)",
+    )
+    parser.add_argument("-o", required=True, metavar="DIR", help="folder for ablation.csv and the figure")
+    parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: the processors, at most 8)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Gather the table, write it and print it."""
+    from nnunetv2_diffusion.evaluation.ablation import AblationRequest, ablation
+    from nnunetv2_diffusion.evaluation.ablation_output import describe_ablation, write_ablation
+    from nnunetv2_diffusion.evaluation.results import nnunet_folder, optional_nnunet_folder
+
+    request = AblationRequest(args.dataset, args.timesteps, args.plans, args.previous_trainer, args.tr, args.base)
+    folders = nnunet_folder("nnUNet_results"), nnunet_folder("nnUNet_preprocessed")
+    table = ablation(request, *folders, optional_nnunet_folder("nnUNet_raw"), args.np)
+    write_ablation(table, args.o)
+    print(describe_ablation(table))
