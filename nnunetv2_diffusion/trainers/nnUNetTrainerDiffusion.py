@@ -35,13 +35,14 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        dimensions = len(self.configuration_manager.patch_size)
+        # Before nnU-Net makes the results folder.
+        dimensions = len(PlansManager(plans).get_configuration(configuration).patch_size)
         if dimensions != 2:
             raise ValueError(
                 f"{type(self).__name__} trains two-dimensional configurations, but {configuration!r} of plans "
-                f"{self.plans_manager.plans_name!r} has {dimensions} dimensions; use a 2d configuration"
+                f"{plans['plans_name']!r} has {dimensions} dimensions; use a 2d configuration"
             )
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.epochs
         self.initial_lr = 1e-4
         self.weight_decay = 1e-2
@@ -99,6 +100,11 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         self.diffusion_network.mirror_axes.copy_(torch.tensor([axis in allowed for axis in range(2)]))
         self.inference_allowed_mirroring_axes = None
         return augmentation
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; pretrained weights bring the label type of the dataset that they were trained on."""
+        super().on_train_start()
+        self.diffusion_network.regions.fill_(self.label_manager.has_regions)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """The denoiser has one output, at full resolution."""

@@ -30,8 +30,8 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
+        block = pre_segmentation_block(PlansManager(plans).get_configuration(configuration))
         super().__init__(plans, configuration, fold, dataset_json, device)
-        block = pre_segmentation_block(self.configuration_manager)
         if self.folder_with_segs_from_previous_stage is not None:
             baseline = "__".join(
                 (
