@@ -18,6 +18,7 @@ PATCH = (32, 32)
 SPACING = (4.0, 1.0, 1.0)  # sagittal slices, RAS+: x is left-right
 SHAPES = ((32, 32), (48, 40), (64, 48), (40, 56), (32, 48), (56, 32))  # rows, columns
 KINDS = {
+    "binary": {"labels": {"background": 0, "spine": 1}},
     "labels": {"labels": {"background": 0, "vertebra": 1, "disc": 2}},
     "regions": {"labels": {"background": 0, "spine": [1, 2], "disc": [2]}, "regions_class_order": [1, 2]},
     "ignore": {"labels": {"background": 0, "vertebra": 1, "disc": 2, "ignore": 3}},
@@ -28,8 +29,12 @@ KINDS = {
 }
 TRAINER = "TinyDiffusionTrainer"
 TRAINERS = """
-from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from dataclasses import replace
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 
 class Short:
@@ -49,6 +54,14 @@ class TinyDiffusionTrainer_2epochs(TinyDiffusionTrainer):
 
 
 class TinyPlainTrainer(Short, nnUNetTrainer):
+    pass
+
+
+class TinyIISDM(Short, nnUNetTrainerIISDM):
+    settings = replace(nnUNetTrainerIISDM.settings, sampling_steps=6)
+
+
+class TinyPreSeg(Short, nnUNetTrainerSpineSegDiffPreSeg):
     pass
 """
 
@@ -90,6 +103,8 @@ def write_raw_dataset(folder: Path, channels: int, kind: str) -> None:
         write_case(folder / "imagesTr", f"case_{case}", mask, channels, seed=case)
         if "ignore" in kind:
             mask[:, :8] = 3
+        if kind == "binary":
+            mask = np.minimum(mask, 1)
         sitk.WriteImage(slice_image(mask), str(folder / "labelsTr" / f"case_{case}.nii.gz"))
     description = {
         "channel_names": {str(channel): "MRI" for channel in range(channels)},
@@ -184,19 +199,23 @@ class TinyProject:
 
         with nnunet_environment(self.root, 1), threads_for_processes():
             plans = plan_experiments([number], planner)
-            narrow(self.root / "preprocessed" / f"Dataset{number}_Tiny" / f"{plans}.json")
+            narrow(self.preprocessed(number) / f"{plans}.json")
             if planner == "ExperimentPlanner":  # the others share its preprocessed data
                 preprocess([number], configurations=("2d",), num_processes=(1,), show_progress_bar=False)
 
-    def train(self, number: int, fold: int | str = 0, trainer: str = TRAINER, **options) -> Path:
+    def train(self, number: int, fold: int | str = 0, trainer: str = TRAINER, configuration="2d", **options) -> Path:
         """nnU-Net's own training and final validation; the model's folder."""
         import torch
         from nnunetv2.run.run_training import run_training
 
         plans = options.setdefault("plans_identifier", "nnUNetPlans")
         with nnunet_environment(self.root), threads_for_processes():
-            run_training(str(number), "2d", fold, trainer, device=torch.device("cpu"), **options)
-        return self.root / "results" / f"Dataset{number}_Tiny" / f"{trainer}__{plans}__2d"
+            run_training(str(number), configuration, fold, trainer, device=torch.device("cpu"), **options)
+        return self.root / "results" / f"Dataset{number}_Tiny" / f"{trainer}__{plans}__{configuration}"
+
+    def preprocessed(self, number: int) -> Path:
+        """The dataset's preprocessed folder."""
+        return self.root / "preprocessed" / f"Dataset{number}_Tiny"
 
     def model(
         self, channels: int = 1, kind: str = "labels", fold: int | str = 0, trainer="TinyDiffusionTrainer"

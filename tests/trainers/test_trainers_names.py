@@ -1,0 +1,109 @@
+"""Trainers as nnU-Net finds and makes them: names, lengths, settings, what they refuse."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from console import run
+from nnunet_samples import TinyProject
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
+
+LENGTHS = {
+    "nnUNetTrainerSpineSegDiff": 810,
+    "nnUNetTrainerSpineSegDiff_5epochs": 5,
+    "nnUNetTrainerSpineSegDiff_50epochs": 50,
+    "nnUNetTrainerSpineSegDiff_250epochs": 250,
+    "nnUNetTrainerSpineSegDiffPreSeg_5epochs": 5,
+    "nnUNetTrainerIISDM": 337,
+    "nnUNetTrainerIISDM_5epochs": 5,
+    "nnUNetTrainerIISDM_50epochs": 50,
+    "nnUNetTrainerIISDM_250epochs": 250,
+    "nnUNetTrainerDiceLoss_250epochs": 250,
+}
+
+
+def plans_of(tiny: TinyProject, number: int) -> tuple[dict, dict]:
+    """The plans as nnUNetv2_train hands them over, and dataset.json."""
+    folder = tiny.preprocessed(number)
+    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    return {**plans, "continue_training": False}, json.loads((folder / "dataset.json").read_text())
+
+
+@pytest.fixture
+def extension(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the command prints, set as a user sets it."""
+    folder = Path(run("spinesegdiff", "trainers").strip())
+    monkeypatch.setenv("nnUNet_extTrainer", str(folder))
+    return folder
+
+
+def test_nnunet_finds_every_trainer_and_makes_it_of_its_length(tiny: TinyProject, extension: Path):
+    number = tiny.dataset()
+    for name, epochs in LENGTHS.items():
+        trainer_class = recursive_find_trainer_class_by_name(name)
+        assert trainer_class.__name__ == name
+        assert (
+            list(inspect.signature(trainer_class.__init__).parameters)[1:]
+            == list(inspect.signature(nnUNetTrainer.__init__).parameters)[1:]
+        )
+        if "PreSeg" not in name:
+            trainer = trainer_class(
+                *plans_of(tiny, number)[:1], "2d", 0, plans_of(tiny, number)[1], torch.device("cpu")
+            )
+            assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, 250)
+        else:
+            assert trainer_class.epochs == epochs
+
+
+def test_the_full_length_is_the_papers_budget_of_steps():
+    assert nnUNetTrainerSpineSegDiff.epochs * 250 == 2500 * 324 // 4
+    assert nnUNetTrainerSpineSegDiffPreSeg.epochs == nnUNetTrainerSpineSegDiff.epochs
+
+
+def test_the_extension_is_a_single_file_of_imports(extension: Path):
+    files = [path for path in extension.rglob("*") if "__pycache__" not in path.parts]
+    assert len(files) == 1
+    statements = [line for line in files[0].read_text().splitlines() if line and line[0] not in ' )]"']
+    assert all(line.startswith(("from ", "__all__")) for line in statements)
+    assert set(LENGTHS) < set(files[0].read_text().replace('"', " ").replace(",", " ").split())
+
+
+def test_a_3d_configuration_is_refused_before_anything_is_written(tiny: TinyProject):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    plans["configurations"]["3d_fullres"] = {**plans["configurations"]["2d"], "patch_size": [16, 32, 32]}
+    before = set(tiny.root.rglob("*"))
+    with pytest.raises(ValueError, match=r"'3d_fullres' of plans 'nnUNetPlans' has 3 dimensions; use a 2d"):
+        nnUNetTrainerSpineSegDiff(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+    assert set(tiny.root.rglob("*")) == before
+
+
+def test_pre_segmentation_refuses_a_configuration_without_a_previous_stage(tiny: TinyProject):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    before = set(tiny.root.rglob("*"))
+    with pytest.raises(ValueError, match=r"no pre-segmentation stage.*2d_preseg_T30"):
+        nnUNetTrainerSpineSegDiffPreSeg(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    assert set(tiny.root.rglob("*")) == before
+
+
+def test_a_diffusion_block_in_the_plans_overrides_the_trainers_settings(tiny: TinyProject):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    plans["configurations"]["2d"]["diffusion"] = {"timesteps": 300, "schedule": "cosine", "sampling_steps": 3}
+    trainer = nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    settings = trainer.diffusion_network.settings
+    assert (settings.timesteps, settings.schedule, settings.sampling_steps) == (300, "cosine", 3)
+    assert (settings.ensemble_steps, settings.samples) == (3, nnUNetTrainerSpineSegDiff.settings.samples)
+    assert len(trainer.alphas_cumprod) == 300
+    plans["continue_training"] = False
+    plans["configurations"]["2d"]["diffusion"] = {"step": 3}
+    trainer = nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    with pytest.raises(ValueError, match="unknown diffusion settings step"):
+        trainer.initialize()

@@ -1,0 +1,155 @@
+"""One training step and one validation step: what is noised, how, and what DDP needs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from nnunet_samples import TinyProject
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainerNoMirroring,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunetv2_diffusion.networks import NoisedImage
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+
+ALPHAS = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+def trainer_of(tiny: TinyProject, kind: str = "labels", trainer_class: type = nnUNetTrainerSpineSegDiff):
+    """A trainer that nnU-Net has initialized."""
+    folder = tiny.preprocessed(tiny.dataset(kind=kind))
+    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    trainer = trainer_class(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    return trainer
+
+
+def batch(kind: str = "labels") -> dict:
+    """Image and target as nnU-Net's loader gives them."""
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 1, 32, 32))).short()
+    target = torch.cat([labels > 0, labels == 2], dim=1) if kind == "regions" else labels
+    return {"data": torch.randn(2, 1, 32, 32), "target": target, "keys": ["a", "b"]}
+
+
+@pytest.fixture
+def seen_batches(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """The batches that reach nnU-Net's own steps, which do nothing."""
+    seen: list[dict] = []
+    for name in ("train_step", "validation_step"):
+        monkeypatch.setattr(nnUNetTrainer, name, lambda self, batch: seen.append(batch))
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["labels", "regions"])
+def test_the_noised_mask_is_the_forward_process_of_the_true_one(tiny: TinyProject, kind: str):
+    trainer, given = trainer_of(tiny, kind), batch(kind)
+    timestep = torch.tensor([30, 700])
+    noised, noise = trainer.noised(given, timestep)
+    target = given["target"].numpy()
+    mask = target if kind == "regions" else np.concatenate([target == label for label in range(3)], axis=1)
+    alpha = ALPHAS[[30, 700]][:, None, None, None]
+    expected = np.sqrt(alpha) * (2.0 * mask - 1) + np.sqrt(1 - alpha) * noise.numpy()
+    np.testing.assert_allclose(noised["data"].x_t.numpy(), expected, atol=1e-5)
+    assert torch.equal(noised["data"].image, given["data"])
+    assert torch.equal(noised["data"].timestep, timestep)
+    assert torch.equal(noised["target"], given["target"])
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+
+
+def test_timesteps_are_drawn_uniformly_and_each_images_own(tiny: TinyProject, seen_batches: list[dict]):
+    trainer = trainer_of(tiny)
+    torch.manual_seed(0)
+    for _ in range(400):
+        trainer.train_step(batch())
+    drawn = torch.stack([given["data"].timestep for given in seen_batches])
+    assert drawn.min() < 20
+    assert 980 < drawn.max() < 1000
+    counts = np.histogram(drawn.numpy(), bins=4, range=(0, 1000))[0]
+    assert np.abs(counts - 200).max() < 50
+    assert (drawn[:, 0] != drawn[:, 1]).float().mean() > 0.98
+
+
+@pytest.mark.parametrize(("trainer_class", "timestep"), [(nnUNetTrainerSpineSegDiff, 999), (nnUNetTrainerIISDM, 500)])
+def test_pseudo_dice_starts_from_one_noisy_timestep(tiny, seen_batches, trainer_class: type, timestep: int):
+    trainer_of(tiny, trainer_class=trainer_class).validation_step(batch())
+    assert seen_batches[0]["data"].timestep.tolist() == [timestep, timestep]
+
+
+def test_a_training_step_moves_every_weight_that_the_loss_reaches(tiny: TinyProject):
+    trainer = trainer_of(tiny)
+    trainer.network.train()
+    before = {name: value.clone() for name, value in trainer.network.named_parameters()}
+    losses = [trainer.train_step(batch())["loss"] for _ in range(3)]
+    assert np.isfinite(losses).all()
+    assert [name for name, value in trainer.network.named_parameters() if torch.equal(value, before[name])] == []
+    (group,) = trainer.optimizer.param_groups
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert group["lr"] == pytest.approx(1e-4)
+
+
+def test_repeated_steps_on_one_batch_learn_it(tiny: TinyProject):
+    trainer, given = trainer_of(tiny), batch()
+    given["data"] = given["target"].float() + 0.1 * given["data"]
+    trainer.network.train()
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 3e-3
+    losses = [trainer.train_step(dict(given))["loss"] for _ in range(60)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    trainer.network.eval()
+    with torch.no_grad():
+        mask = trainer.network(given["data"]).argmax(dim=1)
+    assert (mask == given["target"][:, 0]).float().mean() > 0.9
+
+
+def test_noise_is_the_target_of_iisdm(tiny: TinyProject, seen_batches: list[dict]):
+    trainer = trainer_of(tiny, "ignore", nnUNetTrainerIISDM)
+    given = batch()
+    given["target"][:, :, :4] = 3
+    trainer.train_step(given)
+    target, data = seen_batches[0]["target"], seen_batches[0]["data"]
+    alpha = ALPHAS[data.timestep.numpy()][:, None, None, None]
+    mask = torch.nn.functional.one_hot(given["target"][:, 0].long(), 4).movedim(-1, 1)[:, :3].double().numpy()
+    mask[:, :, :4] = 1 / 3
+    expected = (data.x_t.numpy() - np.sqrt(alpha) * (2 * mask - 1)) / np.sqrt(1 - alpha)
+    np.testing.assert_allclose(target.noise.numpy(), expected, atol=1e-2)
+    assert torch.equal(target.valid, given["target"] != 3)
+    output = torch.randn(2, 3, 32, 32)
+    by_hand = ((output - target.noise).numpy()[:, :, 4:] ** 2).mean()
+    assert trainer.loss(output, target).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_samples_are_mirrored_as_the_augmentation_mirrors(tiny: TinyProject):
+    class WithoutMirroring(nnUNetTrainerSpineSegDiff, nnUNetTrainerNoMirroring):
+        pass
+
+    mirrored, straight = trainer_of(tiny), trainer_of(tiny, trainer_class=WithoutMirroring)
+    for trainer, axes in ((mirrored, [True, True]), (straight, [False, False])):
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        assert trainer.network.mirror_axes.tolist() == axes
+        assert trainer.inference_allowed_mirroring_axes is None
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerSpineSegDiff, nnUNetTrainerIISDM])
+def test_ddp_takes_the_networks_steps_and_its_ensemble(tiny: TinyProject, tmp_path, trainer_class: type):
+    """DDP stops at the second step when a parameter received no gradient in the first."""
+    network = trainer_of(tiny, trainer_class=trainer_class).network
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/ddp", rank=0, world_size=1)
+    try:
+        parallel = DistributedDataParallel(network).train()
+        for _ in range(2):
+            noised = NoisedImage(torch.randn(2, 1, 32, 32), torch.randn(2, 3, 32, 32), torch.tensor([3, 900]))
+            parallel(noised).square().mean().backward()
+        parallel.eval()
+        network.settings = network.settings.updated({"sampling_steps": 2, "ensemble_steps": 1})
+        with torch.no_grad():
+            torch.testing.assert_close(parallel(noised.image), network(noised.image))
+    finally:
+        torch.distributed.destroy_process_group()
