@@ -16,6 +16,7 @@ COMMANDS = {
     "validate": "masks and uncertainty maps of the folds' validation cases",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
+    "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",
     "demo": "convert, plan, train, predict and score on built-in phantoms",
 }
 

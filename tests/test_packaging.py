@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import importlib.metadata
 import os
 import re
@@ -213,6 +214,15 @@ class TestReadme:
         trainers = ast.literal_eval(ast.parse(extension.read_text(encoding="utf-8")).body[-1].value)
         documented = set(re.findall(r"`(\w+)`", README))
         assert [name for name in trainers if not {name, re.sub(r"_\d+epochs$", "", name)} & documented] == []
+
+    def test_lengths_of_trainers(self):
+        lengths = {
+            name: int(epochs) for name, epochs in re.findall(r"^\| `(nnUNet\w+)` \| (\d+) \|", README, re.MULTILINE)
+        }
+        assert "nnUNetTrainerSpineSegDiff" in lengths
+        del lengths["nnUNetTrainerDiceLoss_250epochs"]  # nnU-Net's own class, which sets its length when it is made
+        modules = {name: importlib.import_module(f"nnunetv2_diffusion.trainers.{name}") for name in lengths}
+        assert lengths == {name: getattr(module, name).epochs for name, module in modules.items()}
 
     def test_links_lead_somewhere(self):
         targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
