@@ -56,7 +56,9 @@ def network(
         nn.init.normal_(modulation.projection.weight, std=0.3)
     with torch.no_grad():
         denoiser.decoder.seg_layers[-1].weight.mul_(3)
-    return DiffusionNetwork(denoiser, settings, regions).eval()
+    net = DiffusionNetwork(denoiser, settings, regions).eval()
+    net.precision = "float32"
+    return net
 
 
 def images(count: int = 1, channels: int = 1, size: int = 16) -> torch.Tensor:

@@ -27,7 +27,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ensemble-steps", type=int, metavar="T_S", help="last steps that are fused")
     group.add_argument("--start-timestep", type=int, metavar="T", help="noisiest timestep visited")
     group.add_argument("--seed", type=int, help="seed of the sampling noise")
-    group.add_argument("--batch-size", type=int, metavar="B", help="samples the network takes at a time; default: all")
+    group.add_argument("--batch-size", type=int, metavar="B", help="samples the network takes at a time")
+    group.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the network; auto: bfloat16 where the processor is fast at it, nnU-Net's own on a GPU",
+    )
 
 
 def sampling_overrides(args: argparse.Namespace) -> dict[str, int]:
@@ -76,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
         uncertainty=args.uncertainty,
         disagreement=args.disagreement,
         batch_size=args.batch_size,
+        precision=args.precision,
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,
         perform_everything_on_device=not args.not_on_device,

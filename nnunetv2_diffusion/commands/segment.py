@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.slice_batch,
         args.batch_size,
         args.trust,
+        args.precision,
     )
     ending = None if args.format is None else f".{args.format}"
     failures = segment_files(args.input, args.output, model, options, args.series, ending)

@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("fold `all` has no validation cases of its own; name folds by number")
     device = choose_device(args.device)
     for fold in args.f:
-        predictor = DiffusionPredictor(overrides, uncertainty=True, batch_size=args.batch_size, device=device)
+        predictor = DiffusionPredictor(
+            overrides, uncertainty=True, batch_size=args.batch_size, precision=args.precision, device=device
+        )
         predictor.initialize_from_trained_model_folder(folder, [fold], args.chk, args.trust)
         written = predict_validation(predictor, folder, int(fold), args.npz, args.nps)
         print(f"fold {fold}: masks and uncertainty maps in {written}")

@@ -165,6 +165,7 @@ def load_model(
     slice_batch: int = 4,
     batch_size: int | None = None,
     trust: bool = False,
+    precision: str = "auto",
 ) -> SegmentationModel:
     """Load a trained model, once for many scans; no environment variable of nnU-Net is needed.
 
@@ -175,8 +176,9 @@ def load_model(
         settings: sampling settings in place of the model's own (names of `DiffusionSettings`).
         device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
         slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time.
-        batch_size: how many samples of them the denoiser takes at a time; None takes all.
+        batch_size: how many samples of them the denoiser takes at a time; None: see DiffusionPredictor.
         trust: open checkpoints that could run code (see `checkpoints.load_checkpoint`).
+        precision: of the denoiser (see DiffusionPredictor).
 
     Raises:
         FileNotFoundError: no model there, or its baseline is missing.
@@ -191,6 +193,7 @@ def load_model(
         predictor = BatchedPredictor(
             settings,
             batch_size=batch_size,
+            precision=precision,
             tile_batch=slice_batch,
             perform_everything_on_device=False,
             device=choose_device(device),

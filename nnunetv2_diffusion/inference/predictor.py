@@ -20,6 +20,7 @@ from nnunetv2_diffusion.diffusion.ensemble import total_entropy
 from nnunetv2_diffusion.inference.checkpoints import read_model
 from nnunetv2_diffusion.inference.maps import blend_tiles, check_reader_writer, maps_on_image_grid, write_map
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.networks.precision import check_precision
 
 EXTENSION = Path(__file__).resolve().parent.parent / "extension"
 
@@ -33,7 +34,8 @@ class DiffusionPredictor(nnUNetPredictor):
         overrides: sampling settings that replace the model's (names of `DiffusionSettings`).
         uncertainty: write `<case>_uncertainty.nii.gz` beside each mask.
         disagreement: also write `<case>_variance.nii.gz` and `<case>_mutual_information.nii.gz`.
-        batch_size: how many samples the denoiser takes at a time; None takes all of them.
+        batch_size: how many samples the denoiser takes at a time; None takes all on a GPU, a cache's fill on a CPU.
+        precision: of the denoiser: "float32", "bfloat16", or "auto", as nnUNetv2_predict with the same model.
         **kwargs: those of nnUNetPredictor.
     """
 
@@ -43,6 +45,7 @@ class DiffusionPredictor(nnUNetPredictor):
         uncertainty: bool = False,
         disagreement: bool = False,
         batch_size: int | None = None,
+        precision: str = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -50,6 +53,7 @@ class DiffusionPredictor(nnUNetPredictor):
             raise ValueError(f"--batch-size must be at least 1, not {batch_size}")
         self.overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
         self.batch_size = batch_size
+        self.precision = check_precision(precision)
         self.disagreement = disagreement
         self.map_names = ["uncertainty"] * (uncertainty or disagreement)
         if disagreement:
@@ -106,6 +110,7 @@ class DiffusionPredictor(nnUNetPredictor):
             self.overrides["mirror_samples"] = False
         network.settings = network.settings.updated(self.overrides)
         network.batch_size = self.batch_size
+        network.precision = self.precision
 
     @property
     def diffusion_network(self) -> DiffusionNetwork | None:

@@ -19,8 +19,10 @@ from nnunetv2_diffusion.diffusion import (
     to_x_start,
     x_start_from_noise,
 )
+from nnunetv2_diffusion.networks.chunks import default_batch_size, run_in_chunks
 from nnunetv2_diffusion.networks.denoiser import Denoiser
 from nnunetv2_diffusion.networks.ensembles import EnsembleMaps, new_ensemble
+from nnunetv2_diffusion.networks.precision import autocast
 from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
 from nnunetv2_diffusion.settings import DiffusionSettings
 
@@ -45,6 +47,13 @@ class DiffusionNetwork(nn.Module):
         settings: diffusion process, sampling and ensemble; may be replaced at any time (`network.settings = ...`),
             except for the schedule that the weights were trained with.
         regions: heads are sigmoids (nnU-Net's region-based labels) rather than a softmax over labels.
+
+    Attributes:
+        batch_size: samples the denoiser takes at a time; None for all on a GPU, as many as fill the cache on a CPU.
+            Halved, with a warning, where memory runs out.
+        precision: of the denoiser while it samples, see `precision.autocast`.
+        network_evaluations, encoder_evaluations: slices that went through the denoiser and through the auxiliary
+            encoder since the network was built.
     """
 
     def __init__(self, denoiser: Denoiser, settings: DiffusionSettings, regions: bool = False):
@@ -52,6 +61,7 @@ class DiffusionNetwork(nn.Module):
         self.denoiser = denoiser
         self.settings = settings
         self.batch_size: int | None = None
+        self.precision = "auto"
         self.network_evaluations = 0
         self.encoder_evaluations = 0
         # Saved with the weights, since nnU-Net hands a prediction neither the labels nor the augmentation.
@@ -115,9 +125,10 @@ class DiffusionNetwork(nn.Module):
         views = self._views()
         ensemble = new_ensemble(self.settings, bool(self.regions), disagreement)
         first_fused = self.settings.sampling_steps - self.settings.ensemble_steps
-        for number, step in enumerate(self._sample(image, views)):
-            if number >= first_fused:
-                ensemble.update(_unmirror((step.pred_x_start + 1) / 2, views))
+        with autocast(self.precision, image.device, self.settings.prediction == "noise"):
+            for number, step in enumerate(self._sample(image, views)):
+                if number >= first_fused:
+                    ensemble.update(_unmirror((step.pred_x_start + 1) / 2, views))
         return ensemble.maps()
 
     def _views(self) -> list[tuple[int, ...]]:
@@ -162,27 +173,30 @@ class DiffusionNetwork(nn.Module):
         """`denoise(x_t, timestep)` for the samplers, at most `batch_size` samples at a time."""
         condition = self.condition(images)
         alphas_cumprod = self.alphas_cumprod
-        size = self.batch_size or len(jobs)
-        chunks = [slice(start, start + size) for start in range(0, len(jobs), size)]
+        size = min(self.batch_size or default_batch_size(images.device, *images.shape[2:], len(jobs)), len(jobs))
+        # Copied once where one chunk holds all samples, at every step where memory is short.
+        kept: list[list[torch.Tensor]] = []
 
         def features_of(chunk: slice) -> list[torch.Tensor]:
             stages = zip(*(features[view] for view, _ in jobs[chunk]), strict=True)
-            return [
-                torch.stack([stage[item] for stage, (_, item) in zip(views, jobs[chunk], strict=True)])
-                for views in stages
-            ]
+            items = [[stage[item] for stage, (_, item) in zip(views, jobs[chunk], strict=True)] for views in stages]
+            return [stage[0][None] if len(stage) == 1 else torch.stack(stage) for stage in items]
 
-        # Copied once where one chunk holds all samples, at every step where memory is short.
-        kept = features_of(chunks[0]) if len(chunks) == 1 else None
+        def run(chunk: slice, x_t: torch.Tensor, timestep: int) -> torch.Tensor:
+            t = torch.full((len(jobs[chunk]),), timestep, device=x_t.device)
+            stage_features = kept.pop() if kept else features_of(chunk)
+            prediction = self.denoiser(condition[chunk], x_t[chunk], t, stage_features).float()
+            if len(t) == len(jobs):
+                kept.append(stage_features)
+            self.network_evaluations += len(t)
+            return prediction
 
         def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
-            predictions = []
-            for chunk in chunks:
-                t = torch.full((len(jobs[chunk]),), timestep, device=x_t.device)
-                stage_features = features_of(chunk) if kept is None else kept
-                predictions.append(self.denoiser(condition[chunk], x_t[chunk], t, stage_features).float())
-                self.network_evaluations += len(t)
-            return self.pred_x_start(torch.cat(predictions), x_t, float(alphas_cumprod[timestep]))
+            nonlocal size
+            prediction, fitted = run_in_chunks(lambda chunk: run(chunk, x_t, timestep), len(jobs), size)
+            if fitted < size:
+                self.batch_size = size = fitted
+            return self.pred_x_start(prediction, x_t, float(alphas_cumprod[timestep]))
 
         return denoise
 
