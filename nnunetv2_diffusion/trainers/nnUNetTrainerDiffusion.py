@@ -63,8 +63,15 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """The denoiser of the plan inside the module that nnU-Net sees; called by nnU-Net to train and to predict."""
-        denoiser = Denoiser(configuration_manager, num_input_channels, num_output_channels, cls.auxiliary_encoder)
-        return DiffusionNetwork(denoiser, cls.configured_settings(configuration_manager))
+        settings = cls.configured_settings(configuration_manager)
+        denoiser = Denoiser(
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            cls.auxiliary_encoder,
+            predicts_noise=settings.prediction == "noise",
+        )
+        return DiffusionNetwork(denoiser, settings)
 
     def initialize(self) -> None:
         """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""
