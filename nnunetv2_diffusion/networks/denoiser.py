@@ -23,7 +23,7 @@ class Denoiser(nn.Module):
         image_channels: channels of the image that conditions the denoiser.
         heads: K, channels of x_t and of the prediction.
         auxiliary_encoder: build the second encoder.
-        predicts_noise: the prediction is ε = x_t + U-Net output. ε is nearly x_t at most timesteps, and the U-Net, whose
+        predicts_noise: the prediction is ε = x_t + the output. ε is nearly x_t at most timesteps, and the U-Net, whose
             instance normalisation loses amplitudes, would spend its training on passing x_t through.
 
     Raises:

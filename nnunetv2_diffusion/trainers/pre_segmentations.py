@@ -98,7 +98,7 @@ def _on_preprocessed_grid(
     file: Path, shape: Iterable[int], properties: dict, plans_manager: PlansManager
 ) -> np.ndarray:
     """A mask on its image's grid, transposed and cropped as nnU-Net's preprocessing does, nearest pixels taken."""
-    mask = plans_manager.image_reader_writer_class()().read_seg(str(file))[0][0]
+    mask = plans_manager.image_reader_writer_class().read_seg(str(file))[0][0]
     mask = mask.transpose(plans_manager.transpose_forward)
     mask = mask[tuple(slice(*limits) for limits in properties["bbox_used_for_cropping"])]
     indices = [
