@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 
 DEFAULT_TRAINER = "nnUNetTrainerSpineSegDiff"
+PRE_SEGMENTATION_TRAINER = "nnUNetTrainerSpineSegDiffPreSeg"
+TRAINER_HELP = f"default: {DEFAULT_TRAINER}, with PreSeg at its end for a pre-segmentation stage"
+
+
+def trainer_of(args: argparse.Namespace) -> str:
+    """The trainer that was named, or the one that trains this kind of configuration."""
+    return args.tr or (PRE_SEGMENTATION_TRAINER if "_preseg_T" in args.c else DEFAULT_TRAINER)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a trained model, as in nnU-Net's commands."""
     parser.add_argument("-d", required=True, metavar="DATASET", help="dataset number or name")
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="nnU-Net configuration, e.g. 2d")
-    parser.add_argument("-tr", default=DEFAULT_TRAINER, metavar="TRAINER", help="default: %(default)s")
+    parser.add_argument("-tr", metavar="TRAINER", help=TRAINER_HELP)
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier; default: %(default)s")
     parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="default: 0 1 2 3 4")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
@@ -76,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_diffusion.inference.prediction import choose_device, model_folder, predict_folder
     from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
-    folder = model_folder(args.d, args.tr, args.p, args.c)
+    folder = model_folder(args.d, trainer_of(args), args.p, args.c)
     predictor = DiffusionPredictor(
         overrides=overrides,
         uncertainty=args.uncertainty,

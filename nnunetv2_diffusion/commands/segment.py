@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nnunetv2_diffusion.commands.predict import DEFAULT_TRAINER, add_sampling_arguments, sampling_overrides
+from nnunetv2_diffusion.commands.predict import TRAINER_HELP, add_sampling_arguments, sampling_overrides, trainer_of
 
 FORMATS = ("nii.gz", "mha", "nrrd")
 
@@ -46,7 +46,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", metavar="FOLDER", help="a trained model's folder, wherever it lies")
     group.add_argument("-d", metavar="DATASET", help="dataset number or name")
     group.add_argument("-c", default="2d", metavar="CONFIGURATION", help="default: %(default)s")
-    group.add_argument("-tr", default=DEFAULT_TRAINER, metavar="TRAINER", help="default: %(default)s")
+    group.add_argument("-tr", metavar="TRAINER", help=TRAINER_HELP)
     group.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier; default: %(default)s")
     group.add_argument("-f", nargs="+", metavar="FOLD", help="folds to average, or all (default: all that are there)")
     group.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes))
     model = load_model(
-        args.model or model_folder(args.d, args.tr, args.p, args.c),
+        args.model or model_folder(args.d, trainer_of(args), args.p, args.c),
         args.f,
         args.chk,
         sampling_overrides(args),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from nnunetv2_diffusion.commands.predict import add_model_arguments, add_sampling_arguments, sampling_overrides
+from nnunetv2_diffusion.commands.predict import (
+    add_model_arguments,
+    add_sampling_arguments,
+    sampling_overrides,
+    trainer_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_diffusion.inference.prediction import choose_device, model_folder, predict_validation
     from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
-    folder = model_folder(args.d, args.tr, args.p, args.c)
+    folder = model_folder(args.d, trainer_of(args), args.p, args.c)
     if "all" in args.f:
         raise ValueError("fold `all` has no validation cases of its own; name folds by number")
     device = choose_device(args.device)
