@@ -8,7 +8,6 @@ import pandas as pd
 
 from nnunetv2_diffusion.evaluation import paper
 from nnunetv2_diffusion.evaluation.ablation import ablation_table, stage_trainings
-from nnunetv2_diffusion.evaluation.models import FAMILY_ORDER
 from nnunetv2_diffusion.evaluation.pathology import PFIRRMANN_THRESHOLD, patient_flags, prevalence
 from nnunetv2_diffusion.evaluation.results import TRAINING, Results
 from nnunetv2_diffusion.evaluation.scoring import Scores
@@ -78,7 +77,7 @@ def without_oblique(scores: Scores) -> Scores:
 
 
 def table_1(structures: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 in long form, in the paper's order (method, then modality), with the paper's own figures.
+    """Table 1 in long form, with the paper's own figures.
 
     Returns:
         `summarise_structures`'s columns for each training, family, missing_folds and partial_folds, paper_dice_mean and
@@ -88,23 +87,10 @@ def table_1(structures: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
     summary = summarise_structures(structures, TRAINING)
     table = about.merge(summary, on=TRAINING, how="left", sort=False)
     theirs = paper.table_1().rename(columns={"dice_mean": "paper_dice_mean", "dice_std": "paper_dice_std"})
-    table = table.merge(theirs, on=["family", "modality", "structure"], how="left", sort=False)
-    rank = {name: number for number, name in enumerate(FAMILY_ORDER)}
-    models = list(dict.fromkeys(trainings.sort_values("model")["model"]))
-    family_of = dict(zip(trainings["model"], trainings["family"], strict=True))
-    stage_of = dict(zip(trainings["model"], trainings["timesteps"].fillna(0), strict=True))
-    order = sorted(models, key=lambda model: (rank.get(family_of[model], len(rank)), stage_of[model], model))
-    keys = table["model"].map(order.index)
-    return table.assign(_order=keys).sort_values("_order", kind="stable").drop(columns="_order").reset_index(drop=True)
+    return table.merge(theirs, on=["family", "modality", "structure"], how="left", sort=False)
 
 
 def lead_trainings(report: Report) -> pd.DataFrame:
     """One training a dataset whose pathologies are drawn: the first of Table 1 that has cases."""
     scored = report.table_1[report.table_1["cases"].fillna(0) > 0]
     return scored.drop_duplicates("dataset")[TRAINING].reset_index(drop=True)
-
-
-def in_table_order(table: pd.DataFrame, report: Report) -> pd.DataFrame:
-    """`table` with its models in Table 1's order."""
-    order = list(dict.fromkeys(report.table_1["model"]))
-    return table.assign(_order=table["model"].map(order.index)).sort_values("_order", kind="stable")

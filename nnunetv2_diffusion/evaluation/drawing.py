@@ -48,6 +48,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def panels(rows: int, columns: int, size: tuple[float, float], **options: object) -> tuple[Figure, np.ndarray]:
     """A figure without any window, and its axes `[rows, columns]`; `size` in inches."""
     figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05, hspace=0.05)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
@@ -93,7 +94,7 @@ def boxes(
     spread = np.random.default_rng(0)
     for values, position, tint in filled:
         jitter = spread.uniform(-0.36, 0.36, len(values)) * height
-        axes.scatter(values, position + jitter, s=5, color=tint, alpha=0.4, linewidths=0, rasterized=True, zorder=2)
+        axes.scatter(values, position + jitter, s=5, color=tint, alpha=0.5, linewidths=0, rasterized=True, zorder=2)
     drawn = axes.boxplot(
         [values for values, _, _ in filled],
         positions=[position for _, position, _ in filled],

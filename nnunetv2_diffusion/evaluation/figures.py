@@ -135,7 +135,7 @@ def reliability_diagram(points: pd.DataFrame) -> Figure:
         points: `tables.reliability` of one region, with the columns modality and model.
     """
     modalities, models = (list(dict.fromkeys(points[column])) for column in ("modality", "model"))
-    figure, axes = panels(1, len(modalities), (3.6 * len(modalities) + 0.4, 4.2), sharey=True)
+    figure, axes = panels(1, len(modalities), (3.6 * len(modalities) + 0.4, 4.5), sharey=True)
     for panel, modality in zip(axes[0], modalities, strict=True):
         panel.plot([0, 1], [0, 1], color=AXIS, linewidth=1, linestyle=":")
         for model, part in points[points["modality"] == modality].groupby("model", sort=False):
@@ -145,7 +145,7 @@ def reliability_diagram(points: pd.DataFrame) -> Figure:
             panel.scatter(
                 part["confidence"], part["accuracy"], s=8 + 160 * np.sqrt(share), color=tint, alpha=0.5, linewidths=0
             )
-        panel.set(title=modality, xlabel="Confidence", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+        panel.set(title=modality, xlabel="Confidence", xlim=(0, 1.02), ylim=(0, 1.02), box_aspect=1)
     axes[0][0].set_ylabel("Accuracy")
     _legend(figure, [(model, colour(index)) for index, model in enumerate(models)])
     return figure

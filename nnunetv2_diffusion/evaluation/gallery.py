@@ -86,8 +86,8 @@ def gallery_data(
         structures, uncertainty: as in `Scores`, for the numbers beside the pictures.
 
     Returns:
-        cases (pictures, run lengths and numbers), structures (names, colours), models, vmax (the uncertainty at the
-        colour map's upper end) and colours (the colour map).
+        cases (pictures, run lengths and numbers), structures (names, colours), models, vmax (the uncertainty at and
+        above which the colour map ends) and colours (the colour map).
     """
     files = dict(list(cases.astype(object).where(cases.notna(), None).groupby(["dataset", "case"], sort=False)))
     dice = structures.set_index(["dataset", "model", "case", "structure"])["dice"]
@@ -236,8 +236,8 @@ def _jpeg(picture: np.ndarray) -> str:
 
 
 def _upper_end(maps: Sequence[np.ndarray]) -> float:
-    """The scale's upper end: the largest uncertainty shown, up to the next tenth."""
-    highest = max((float(values.max()) for values in maps), default=1.0)
+    """The scale's upper end: what all but one voxel in 200 of every map stay under, up to the next tenth."""
+    highest = max((float(np.percentile(values, 99.5)) for values in maps), default=1.0)
     return round(min(1.0, max(0.1, np.ceil(highest * 10) / 10)), 1)
 
 

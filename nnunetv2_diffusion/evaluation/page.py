@@ -42,7 +42,13 @@ def render_page(report: Report, figures: dict[str, str], gallery: dict[str, Any]
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"fixed": fixed, "signed": signed, "p": p_text, "structure": display_name}
+    environment.filters |= {
+        "fixed": fixed,
+        "signed": signed,
+        "p": p_text,
+        "structure": display_name,
+        "unbroken": unbroken,
+    }
     return environment.get_template("report.html.j2").render(
         title="Lumbar spine segmentation: evaluation",
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -100,6 +106,11 @@ def signed(value: Any, digits: int = 3) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def unbroken(name: str) -> str:
+    """A model's name that does not break at "T = 30"."""
+    return name.replace(" = ", "\u00a0=\u00a0")
+
+
 def _facts(report: Report) -> dict[str, Any]:
     cases = report.results.cases
     evaluated = report.evaluated.structures
@@ -128,10 +139,7 @@ def _structures(column: pd.Series) -> list[str]:
 
 def _table_1_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A row a training: its cells by structure, the paper's cells beside them, and what is missing."""
-    best = table.groupby(["modality", "structure"])["dice_mean"].transform("max")
-    table = table.assign(
-        best=(table["dice_mean"] == best) & (table.groupby("modality")["model"].transform("nunique") > 1)
-    )
+    table = table.assign(best=_is_best(table))
     rows = []
     for training, frame in table.groupby(TRAINING, sort=False):
         scored = frame.dropna(subset="structure")
@@ -148,6 +156,14 @@ def _table_1_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _is_best(table: pd.DataFrame) -> pd.Series:
+    """The highest Dice of a modality and structure, among trainings that lack no fold and where there are several."""
+    whole = table["missing_folds"].eq("") & table["partial_folds"].eq("")
+    dice = table["dice_mean"].where(whole)
+    keys = [table["modality"], table["structure"]]
+    return dice.eq(dice.groupby(keys).transform("max")) & dice.groupby(keys).transform("count").gt(1)
 
 
 def _stages(ablation: pd.DataFrame) -> list[dict[str, Any]]:

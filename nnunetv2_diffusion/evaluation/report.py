@@ -10,7 +10,7 @@ import pandas as pd
 
 from nnunetv2_diffusion.evaluation import figures
 from nnunetv2_diffusion.evaluation.ablation import SERIES, table_2_layout
-from nnunetv2_diffusion.evaluation.analysis import Report, analyse, in_table_order, lead_trainings
+from nnunetv2_diffusion.evaluation.analysis import Report, analyse, lead_trainings
 from nnunetv2_diffusion.evaluation.drawing import as_svg, save
 from nnunetv2_diffusion.evaluation.gallery import gallery_data, select_cases
 from nnunetv2_diffusion.evaluation.output import write_csv, write_text
@@ -113,7 +113,7 @@ def csv_tables(report: Report) -> dict[str, pd.DataFrame]:
 def draw_figures(report: Report) -> dict[str, Any]:
     """Every picture by name; those without data are left out."""
     scores = report.evaluated
-    drawn = {"dice": figures.dice_by_model(in_table_order(scores.structures, report))}
+    drawn = {"dice": figures.dice_by_model(scores.structures)}
     for number, (_, table) in enumerate(report.ablation.groupby(SERIES, sort=False)):
         drawn[f"ablation_{number + 1}"] = figures.ablation_curves(table)
     if report.flags is not None:
@@ -123,15 +123,13 @@ def draw_figures(report: Report) -> dict[str, Any]:
             drawn[f"pathologies_{training['dataset']}"] = figures.dice_by_pathology(means, report.flags, tests)
     for region in ("foreground", "image"):
         if not scores.bins.empty:
-            points = in_table_order(reliability(scores.bins, TRAINING), report)
+            points = reliability(scores.bins, TRAINING)
             drawn[f"reliability_{region}"] = figures.reliability_diagram(points[points["region"] == region])
         if not scores.curves.empty:
-            curves = in_table_order(scores.curves, report)
+            curves = scores.curves
             drawn[f"risk_coverage_{region}"] = figures.risk_coverage_curves(curves[curves["region"] == region])
     if not scores.uncertainty.empty:
-        drawn["uncertainty_and_dice"] = figures.uncertainty_and_dice(
-            in_table_order(scores.uncertainty, report), report.uncertainty
-        )
+        drawn["uncertainty_and_dice"] = figures.uncertainty_and_dice(scores.uncertainty, report.uncertainty)
     return drawn
 
 

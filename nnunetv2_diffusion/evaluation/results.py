@@ -22,7 +22,7 @@ MAPS_FOLDER = "validation_uncertainty"
 
 @dataclass
 class Results:
-    """A results tree, read.
+    """A results tree, read; every table is in the paper's order: by method, then by dataset.
 
     Attributes:
         trainings: a row a training: dataset, modality, model, family, trainer, plans, configuration, timesteps (of a
@@ -101,15 +101,19 @@ def read_results(
             f"no validated fold of dataset {', '.join(map(str, datasets))} in {results}; "
             "nnU-Net writes fold_<k>/validation when a training ends, or with nnUNetv2_train ... --val"
         )
-    frames = [_distinct_modalities(pd.DataFrame(rows)) for rows in (trainings, folds, cases)]
+    order = {row["model"]: model_order(row["trainer"], row["plans"], row["configuration"]) for row in trainings}
+    frames = [
+        _distinct_modalities(pd.DataFrame(sorted(rows, key=lambda row: order[row["model"]])))
+        for rows in (trainings, folds, cases)
+    ]
     return Results(*frames, labels, notes)
 
 
 def _training_folders(folder: Path) -> list[Path]:
-    """`<trainer>__<plans>__<configuration>` folders, in the tables' order."""
+    """`<trainer>__<plans>__<configuration>` folders that were trained at least in part."""
     found = [path for path in folder.iterdir() if path.is_dir() and path.name.count("__") == 2]
     found = [path for path in found if any(path.glob("fold_*"))]
-    return sorted(found, key=lambda path: model_order(*path.name.split("__")))
+    return sorted(found)
 
 
 def _describe(dataset: Dataset, folder: Path) -> dict:

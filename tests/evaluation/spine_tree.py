@@ -170,3 +170,30 @@ def _write_training(
             heads = np.where(np.arange(len(LABELS))[:, None, None] == mask, right, (1 - right) / (len(LABELS) - 1))
             stored = heads[:, ::-1, ::-1, None].astype(np.float32)
             np.savez_compressed(home / "validation" / f"{case}.npz", probabilities=stored)
+
+
+def some_patients(count: int) -> pd.DataFrame:
+    """Patients 1 ... count with both contrasts (patient 1's scans are oblique in SPIDER)."""
+    return pd.DataFrame({"patient": range(1, count + 1), "t1": True, "t2": True})
+
+
+def write_gradings(path: Path, patients: Sequence[int], discs: int = 7) -> Path:
+    """A radiological_gradings.csv in SPIDER's layout: every second patient herniated, Pfirrmann grades 1 ... 5."""
+    rows = [
+        {
+            "Patient": patient,
+            "IVD label": disc + 1,
+            "Modic": 2 * int(patient % 3 == 0 and disc == 0),
+            "UP endplate": int(patient % 4 == 0),
+            "LOW endplate": int(patient % 5 == 0),
+            "Spondylolisthesis": int(patient == 2 and disc == 1),
+            "Disc herniation": int(patient % 2 == 0 and disc == 2),
+            "Disc narrowing": int(patient % 3 == 1),
+            "Disc bulging": int(patient % 2 == 1),
+            "Pfirrman grade": 1 + (patient + disc // 5) % 5,
+        }
+        for patient in patients
+        for disc in range(discs)
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path

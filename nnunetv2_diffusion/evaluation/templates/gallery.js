@@ -97,7 +97,7 @@
         context.drawImage(overlays[kind], 0, 0, canvas.width, canvas.height);
       }
       if (edges && kind > 1 && overlays[kind]) {
-        context.globalAlpha = 0.8;
+        context.globalAlpha = kind === 2 ? 0.85 : 0.5;
         context.drawImage(edges, 0, 0, canvas.width, canvas.height);
       }
     });
@@ -134,7 +134,7 @@
     button.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-label", "Enlarge " + entry.case);
     button.addEventListener("click", () => button.setAttribute("aria-pressed", String(element.classList.toggle("large"))));
-    header.append(title, about, numbers, button);
+    header.append(title, about, button, numbers);
     const panes = document.createElement("div");
     panes.className = "panes";
     const captions = [], canvases = kinds.map(function (kind) {
@@ -196,7 +196,7 @@
   [...toggles, outline].forEach((toggle) => toggle.addEventListener("change", redraw));
   [model, modality, sort].forEach((control) => control.addEventListener("change", () => { arrange(); redraw(); }));
   byId("gallery-controls").addEventListener("submit", (event) => event.preventDefault());
-  window.addEventListener("beforeprint", () => cards.slice(0, 12).forEach(refresh));
+  window.addEventListener("beforeprint", () => Array.from(holder.children).slice(0, 12).forEach((card) => refresh(cardOf.get(card))));
   arrange();
   cards.forEach((card) => watcher.observe(card.element));
 })();
