@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from nnunetv2_diffusion.dataset_conversion.preprocessing import as_scan
 
+_SUFFIXES = (".dcm", ".ima")
 _MAGIC, _MAGIC_OFFSET = b"DICM", 128
 _PLANES = ("sagittal", "coronal", "axial")
 # Spin-echo limits in ms that tell T1 from T2 weighting where the description does not say.
@@ -49,7 +50,10 @@ _IDENTIFIERS = (
 
 @dataclass(frozen=True)
 class Series:
-    """One DICOM series: what chooses among several, its files in order along the slices, and words never to repeat."""
+    """One DICOM series: what chooses among several, its files in order along the slices, and words never to repeat.
+
+    `unread` counts DICOM files beside it that hold no image, or are damaged.
+    """
 
     folder: Path
     uid: str
@@ -60,6 +64,7 @@ class Series:
     contrast: str
     files: tuple[str, ...]
     identifiers: tuple[str, ...]
+    unread: int = 0
 
     def __str__(self) -> str:
         what = " ".join(filter(None, (self.plane, self.contrast)))
@@ -82,11 +87,12 @@ def find_series(folder: Path) -> list[Series]:
     found = []
     for place, folders, names in os.walk(folder):
         folders.sort()
-        if any(_is_dicom(Path(place, name)) for name in sorted(names)):
+        dicom_files = [name for name in names if _is_dicom(Path(place, name))]
+        if dicom_files:
             uids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(place)
-            listed = [
-                _describe(uid, sitk.ImageSeriesReader.GetGDCMSeriesFileNames(place, uid), Path(place)) for uid in uids
-            ]
+            files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(place, uid) for uid in uids}
+            unread = len(dicom_files) - sum(map(len, files.values()))
+            listed = [_describe(uid, files[uid], Path(place), max(0, unread)) for uid in uids]
             found += sorted(listed, key=lambda s: (s.number.zfill(6), s.uid))
     return found
 
@@ -97,6 +103,10 @@ def series_of_file(path: Path) -> Series | None:
 
 
 def _is_dicom(path: Path) -> bool:
+    if path.name == "DICOMDIR":
+        return False
+    if path.suffix.lower() in _SUFFIXES:
+        return True
     try:
         with path.open("rb") as stream:
             return stream.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
@@ -104,7 +114,7 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _describe(uid: str, files: Sequence[str], folder: Path) -> Series:
+def _describe(uid: str, files: Sequence[str], folder: Path, unread: int = 0) -> Series:
     reader = _tags(files[0])
 
     def tag(key: str) -> str:
@@ -122,6 +132,7 @@ def _describe(uid: str, files: Sequence[str], folder: Path) -> Series:
         contrast=_contrast(values["description"], values["echo"], values["repetition"]),
         files=tuple(files),
         identifiers=tuple(sorted({part for part in parts if len(part) > 2})),
+        unread=unread,
     )
 
 
@@ -199,6 +210,8 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
     """
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(series.files)
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # missing slices are told of below
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -206,20 +219,28 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
             f"the DICOM series {series.number} in {series.folder} cannot be read: a file of it is damaged, truncated "
             "or of another size than the others"
         ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    gap = _gap(series.files)
+    if gap and series.unread:
+        raise ValueError(
+            f"{gap} in the DICOM series {series.number}, and {series.unread} files in {series.folder} are damaged"
+        )
     volume = as_scan(image, f"the DICOM series {series.number} in {series.folder}")
     for key in volume.GetMetaDataKeys():
         volume.EraseMetaData(key)
-    return volume, _uneven_slices(series.files)
+    unread = f"{series.unread} DICOM files beside the series hold no image or are damaged" if series.unread else ""
+    return volume, [warning for warning in (gap, unread) if warning]
 
 
-def _uneven_slices(files: Sequence[str]) -> list[str]:
-    """A warning where slices are missing, so that the volume is not as long as the body it shows."""
+def _gap(files: Sequence[str]) -> str:
+    """What to say where slices are missing, so that the volume is not as long as the body it shows; empty if not."""
     readers = [_tags(file) for file in files]
     positions = [r.GetOrigin() for r in readers if r is not None]
     steps = [math.dist(a, b) for a, b in itertools.pairwise(positions)]
     if len(steps) > 1 and max(steps) > _UNEVEN * float(np.median(steps)):
-        return [f"slices are missing: gaps of up to {max(steps):.1f} mm among slices {np.median(steps):.1f} mm apart"]
-    return []
+        return f"slices are missing: gaps of up to {max(steps):.1f} mm among slices {np.median(steps):.1f} mm apart"
+    return ""
 
 
 def names_a_patient(name: str, series: Series) -> bool:

@@ -83,7 +83,8 @@ class SegmentationModel:
         """
         previous = None
         if self.baseline is not None:
-            previous = np.zeros(array.shape, dtype=np.uint8)
+            # as nnU-Net's reader gives masks; it marks what lies outside of the image by -1
+            previous = np.zeros(array.shape, dtype=np.float32)
             for found in self.baseline.predict(array, spacing, positions):
                 previous[..., found.position] = found.mask
         prepared = self._preprocessed(array, previous, spacing, positions)

@@ -105,7 +105,7 @@ def find_scans(path: Path, series: str | None = None) -> tuple[list[ScanSource],
     sources = [*files, *(_series_source(path, s, len(chosen)) for s in chosen)]
     if not sources:
         endings = ", ".join(OUTPUT_ENDINGS)
-        raise FileNotFoundError(f"there is no scan in {path}: expected files ending in {endings}, or DICOM files")
+        raise FileNotFoundError(f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images")
     return _with_own_names(sources), remarks
 
 
