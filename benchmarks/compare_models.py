@@ -1,0 +1,139 @@
+"""nnU-Net, IISDM, SpineSegDiff and SpineSegDiff after pre-segmentation on real MRI, at equal optimiser steps.
+
+Trains each on every fold with nnU-Net's own commands and augmentation, scores and times the held-out cases, asks
+whether the denoisers use x_t, and writes what it measured: results/compare_models_<dataset>.csv, .md and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DATASETS = ("spider_layout", "discs_and_vertebrae_2d")
+MODELS = ("nnunet", "iisdm", "spinesegdiff", "preseg")
+CPU_STEPS, CPU_SIZE, CUDA_SIZE = 500, 128, 320
+CPU_IISDM_STEPS, IISDM_STEPS = 100, 1000
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        description="Train and compare nnU-Net, IISDM, SpineSegDiff and SpineSegDiff after pre-segmentation on real "
+        "MRI, k-fold, at equal optimiser steps and with nnU-Net's own augmentation.",
+        epilog="Run it again with the same --work to go on where it stopped: finished trainings are kept, predictions "
+        "are made and timed anew. Keep the machine free of other work: it is timed.",
+    )
+    add = parser.add_argument
+    add("--work", required=True, type=Path, metavar="DIR", help="folder for nnU-Net's data, trainings and logs")
+    add("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME", help=_choices(DATASETS))
+    add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=_choices(MODELS))
+    add("--timesteps", nargs="+", type=int, default=[30, 1000], metavar="T", help="of pre-segmentation (30 1000)")
+    add(
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"optimiser steps of every training (cpu: {CPU_STEPS}; cuda: each trainer's own, full length)",
+    )
+    add("--folds", type=int, default=3, metavar="K", help="patient-wise folds (%(default)s)")
+    add(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help=f"cpu: {CPU_SIZE} pixels, configuration 2d_small; cuda: {CUDA_SIZE} pixels, configuration 2d_spinesegdiff "
+        "(nnU-Net: 2d) (%(default)s)",
+    )
+    add(
+        "--iisdm-sampling-steps",
+        type=int,
+        metavar="N",
+        help=f"DDPM steps of IISDM at prediction (cpu: {CPU_IISDM_STEPS}; cuda: {IISDM_STEPS}, as it was published)",
+    )
+    add("--size", type=int, metavar="PIXELS", help=f"sides of the slices (cpu: {CPU_SIZE}; cuda: {CUDA_SIZE})")
+    add("--probe-slices", type=int, default=3, metavar="N", help="held-out slices a fold for the probe (%(default)s)")
+    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
+    add("--seed", type=int, default=0, help="of the trainings (%(default)s)")
+    add(
+        "--mri",
+        type=Path,
+        default=HERE.parent.parent / "shared" / "mri",
+        metavar="DIR",
+        help="folder that holds the datasets' folders (../shared/mri, seen from the project)",
+    )
+    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the tables go (results/)")
+    return parser
+
+
+def _choices(names: Sequence[str]) -> str:
+    return f"some of {', '.join(names)} (all)"
+
+
+def run(args: argparse.Namespace, command: str) -> None:
+    """Train, measure and write the tables of each dataset."""
+    # Read by nnU-Net when it is imported, here and in its commands: pools of one process.
+    os.environ.setdefault("nnUNet_def_n_proc", "1")
+    from comparison.models import chosen_models
+    from comparison.training import Workspace
+
+    _check(args)
+    on_cpu = args.device == "cpu"
+    steps = args.steps if args.steps or not on_cpu else CPU_STEPS
+    size = args.size or (CPU_SIZE if on_cpu else CUDA_SIZE)
+    base = "2d_small" if on_cpu else "2d_spinesegdiff"
+    sampling = args.iisdm_sampling_steps or (CPU_IISDM_STEPS if on_cpu else IISDM_STEPS)
+    models = chosen_models(args.models, args.timesteps, base, steps, sampling)
+    workspace = Workspace(args.work.resolve(), args.device, steps, args.threads)
+    workspace.enter({"size": size, "folds": args.folds, "device": args.device, "seed": args.seed})
+    for name in args.datasets:
+        _compare(args, workspace, name, models, base, size, command)
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ("steps", "iisdm_sampling_steps", "size", "probe_slices", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def _compare(args: argparse.Namespace, workspace, name: str, models: list, base: str, size: int, command: str) -> None:
+    from comparison.data_sets import write_raw
+    from comparison.measuring import measure
+    from comparison.pictures import draw
+    from comparison.tables import write_tables
+    from comparison.training import plan, train_all
+
+    raw = workspace.root / "raw"
+    data = write_raw(name, args.mri, raw, size, args.folds)
+    plan(workspace, data, base, models)
+    train_all(workspace, data, models, say=_say)
+    results = []
+    for model in models:
+        _say(f"{name}: predicting and probing with {model.name}")
+        results.append(measure(workspace, data, model, args.probe_slices))
+    stem = f"compare_models_{name}"
+    draw(results, raw / data.name, args.results / f"{stem}.png")
+    print(write_tables(results, args.results, stem, args.device, command, data.notes))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when everything was measured; 2, with one line on stderr, when the input was bad or a training failed."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(argv)
+    try:
+        run(args, f"python benchmarks/compare_models.py {shlex.join(argv)}")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"compare_models.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The two real data sets as raw nnU-Net datasets: one slice a case, patient-wise folds, every structure annotated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
+from nnunetv2_diffusion.dataset_conversion.preprocessing import (
+    Grid,
+    model_grid,
+    normalize_intensity,
+    read_scan,
+    resample_to_grid,
+    to_ras,
+)
+from nnunetv2_diffusion.dataset_conversion.raw_dataset import write_json
+from nnunetv2_diffusion.dataset_conversion.spider_files import Series, list_series, select_cases
+from nnunetv2_diffusion.dataset_conversion.spider_labels import SPIDER_VALUES
+from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
+
+SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
+NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}
+SLICE_LABELS = {"background": 0, "discs": 1, "vertebrae": 2}
+FIELD_OF_VIEW = 320.0  # mm; of the converter's 320 pixels of 1 mm
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A raw dataset: nnU-Net's number and name for it, and what a reader of its scores should know."""
+
+    number: int
+    name: str
+    notes: list[str] = field(default_factory=list)
+
+
+def write_raw(name: str, mri: Path, raw: Path, size: int, folds: int) -> RawData:
+    """The data set `name` in the folder `mri` as a raw nnU-Net dataset in the folder `raw`.
+
+    Args:
+        name: SPIDER_LAYOUT (the vertebrae of T2w scans) or DISCS_AND_VERTEBRAE.
+        mri: the folder that holds a folder of that name.
+        raw: nnUNet_raw.
+        size: pixels along the sides of the sagittal plane.
+        folds: number of folds, at most one a patient.
+
+    Raises:
+        FileNotFoundError: the data are not there.
+        ValueError: fewer patients than folds, or a scan that cannot be converted.
+    """
+    source = mri / name
+    if not (source / "images").is_dir():
+        raise FileNotFoundError(f"{source / 'images'} does not exist; name the folder of the real MRI with --mri")
+    raw.mkdir(parents=True, exist_ok=True)
+    return (_spider_layout if name == SPIDER_LAYOUT else _slices)(source, raw, size, folds)
+
+
+def patient_splits(patients: Mapping[str, int], folds: int) -> Splits:
+    """nnU-Net's splits of the cases (case -> patient), level in patients.
+
+    Raises:
+        ValueError: fewer than two folds, or fewer patients than folds.
+    """
+    distinct = set(patients.values())
+    if not 2 <= folds <= len(distinct):
+        raise ValueError(f"--folds {folds} does not fit {len(distinct)} patients: expected 2 to {len(distinct)}")
+    fold_of = assign_folds({patient: frozenset({"t2"}) for patient in distinct}, folds)
+    return [
+        {
+            "train": sorted(case for case, patient in patients.items() if fold_of[patient] != fold),
+            "val": sorted(case for case, patient in patients.items() if fold_of[patient] == fold),
+        }
+        for fold in range(folds)
+    ]
+
+
+def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
+    series = [case for case in select_cases(list_series(source)) if case.contrast == "t2"]
+    chosen = [case for case in series if _holds_vertebrae(source, case)]
+    splits_file = raw / f"{SPIDER_LAYOUT}_splits.json"
+    write_json(splits_file, patient_splits({case.case: case.patient for case in chosen}, folds))
+    conversion = convert(
+        source,
+        "T2w",
+        out=raw,
+        size=[size],
+        spacing=[FIELD_OF_VIEW / size],
+        patients=",".join(str(case.patient) for case in chosen),
+        splits=splits_file,
+        dataset_id=NUMBERS[SPIDER_LAYOUT],
+        name=SPIDER_LAYOUT,
+    )
+    if conversion.failures:
+        raise ValueError("; ".join(f"{case}: {message}" for case, message in conversion.failures.items()))
+    left_out = [case.case for case in series if case not in chosen]
+    notes = [f"Left out, as their masks hold no vertebrae: {', '.join(left_out)}."] if left_out else []
+    return RawData(NUMBERS[SPIDER_LAYOUT], conversion.folder.name, notes)
+
+
+def _holds_vertebrae(source: Path, case: Series) -> bool:
+    values = np.unique(sitk.GetArrayViewFromImage(read_scan(source / "masks" / case.file_name)))
+    return any(value in span for value in values.tolist() for span in SPIDER_VALUES["vertebrae"])
+
+
+def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
+    name = f"Dataset{NUMBERS[DISCS_AND_VERTEBRAE]:03d}_{DISCS_AND_VERTEBRAE}"
+    folder = raw / name
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    cases, incomplete = [], []
+    for path in sorted((source / "images").glob("*.nii.gz")):
+        case = path.name.removesuffix(".nii.gz")
+        image, labels = (to_ras(read_scan(source / part / path.name)) for part in ("images", "labels"))
+        if set(SLICE_LABELS.values()) - set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()):
+            incomplete.append(case)
+            continue
+        grid = _plane(image, size)
+        image = resample_to_grid(normalize_intensity(image), grid)
+        sitk.WriteImage(image, str(folder / "imagesTr" / f"{case}_0000.nii.gz"))
+        labels = sitk.Cast(resample_to_grid(labels, grid, "nearest"), sitk.sitkUInt8)
+        sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case}.nii.gz"))
+        cases.append(case)
+    write_json(folder / "splits_final.json", patient_splits({case: i for i, case in enumerate(cases)}, folds))
+    description = {"channel_names": {"0": "MRI"}, "labels": SLICE_LABELS, "file_ending": ".nii.gz"}
+    write_json(folder / "dataset.json", {**description, "numTraining": len(cases)})
+    notes = []
+    if incomplete:
+        notes.append(
+            f"Left out: {', '.join(incomplete)}, in which one of the two structures is visible but not annotated, so "
+            "that a right answer would count as a wrong one."
+        )
+    return RawData(NUMBERS[DISCS_AND_VERTEBRAE], name, notes)
+
+
+def _plane(image: sitk.Image, size: int) -> Grid:
+    """The slice's whole field of view on at most `size` pixels a side, never finer than it was acquired."""
+    length = max(n * spacing for n, spacing in zip(image.GetSize()[1:], image.GetSpacing()[1:], strict=True))
+    return model_grid(image, max(length / size, *image.GetSpacing()[1:]))
+
+
+def case_splits(preprocessed: Path, name: str) -> Splits:
+    """The folds that nnU-Net trains the dataset `name` by."""
+    return json.loads((preprocessed / name / "splits_final.json").read_text())

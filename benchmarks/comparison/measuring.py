@@ -1,0 +1,198 @@
+"""Held-out Dice, seconds and network evaluations a slice, and the probe of x_t, fold by fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+from comparison.data_sets import RawData, case_splits
+from comparison.models import Model
+from comparison.probe import THIRDS, changed_by_noise, sample_variance
+from comparison.training import Workspace
+from nnunetv2_diffusion.diffusion import to_x_start
+from nnunetv2_diffusion.evaluation.images import read_volume
+from nnunetv2_diffusion.evaluation.labels import read_labels
+from nnunetv2_diffusion.evaluation.metrics import dice
+from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
+from nnunetv2_diffusion.inference.prediction import choose_device, predict_validation
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.previous_stage import baseline_folder
+from nnunetv2_diffusion.networks import PreSegmentationNetwork
+from nnunetv2_diffusion.planning.stages import mask_heads
+
+
+@dataclass
+class Measured:
+    """What was measured of a model.
+
+    Attributes:
+        model: which.
+        dice: a row for each case and structure: case, fold, structure, dice (NaN: absent from both masks).
+        facts: column -> value, mean over folds.
+        masks: case -> file of its predicted mask.
+    """
+
+    model: Model
+    dice: pd.DataFrame
+    facts: dict[str, Any]
+    masks: dict[str, Path] = field(default_factory=dict)
+
+
+def measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int) -> Measured:
+    """Predict every fold's validation cases and score them; of diffusion models probe up to `probe_slices` a fold."""
+    folder = workspace.model_folder(data, model)
+    masks: dict[str, Path] = {}
+    facts, rows = [], []
+    for fold, split in enumerate(case_splits(workspace.preprocessed, data.name)):
+        device = choose_device(workspace.device)
+        torch.set_num_threads(workspace.threads)
+        predictor = DiffusionPredictor(
+            model.sampling,
+            uncertainty=True,
+            perform_everything_on_device=device.type == "cuda",
+            device=device,
+            allow_tqdm=False,
+        )
+        predictor.initialize_from_trained_model_folder(folder, [fold])
+        probed = _validation_slices(workspace, data, predictor, split["val"][:probe_slices])
+        _warm_up(predictor, probed[0].image)
+        predicted = predict_validation(predictor, folder, fold)
+        if not model.diffuses:
+            predicted = folder / f"fold_{fold}" / "validation"
+        of_fold = {case: predicted / f"{case}.nii.gz" for case in split["val"]}
+        rows += [{"fold": fold, **row} for row in _score(workspace.preprocessed / data.name, of_fold)]
+        masks |= of_fold
+        facts.append({**predictor.timing(), **_training_facts(folder / f"fold_{fold}"), **_settings(predictor)})
+        if model.diffuses:
+            facts[-1] |= _probe(predictor, probed)
+    return Measured(model, pd.DataFrame(rows), _over_folds(facts, rows), masks)
+
+
+def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
+    """Dice of each case and structure against nnU-Net's copy of the reference."""
+    labels = read_labels(preprocessed / "dataset.json")
+    rows = []
+    for case, path in masks.items():
+        reference = read_volume(preprocessed / "gt_segmentations" / path.name).array
+        prediction = read_volume(path).array
+        for structure in labels.structures:
+            score = dice(labels.mask(reference, structure), labels.mask(prediction, structure))
+            rows.append({"case": case, "structure": structure, "dice": score})
+    return rows
+
+
+def _training_facts(fold_folder: Path) -> dict[str, float]:
+    """Steps, batch size and seconds a step, from what nnU-Net noted while it trained."""
+    checkpoint = load_checkpoint(fold_folder / "checkpoint_final.pth")
+    log = checkpoint["logging"]
+    debug = json.loads((fold_folder / "debug.json").read_text())
+    steps = checkpoint["current_epoch"] * int(debug["num_iterations_per_epoch"])
+    seconds = np.subtract(log["epoch_end_timestamps"], log["epoch_start_timestamps"]).sum()
+    return {
+        "optimiser_steps": steps,
+        "batch_size": int(debug["batch_size"]),
+        "training_seconds_per_step": float(seconds) / steps,
+    }
+
+
+def _settings(predictor: DiffusionPredictor) -> dict[str, float]:
+    network = predictor.diffusion_network
+    if network is None:
+        return {}
+    names = ("timesteps", "sampling_steps", "samples", "ensemble_steps")
+    return {name: getattr(network.settings, name) for name in names}
+
+
+def _over_folds(facts: Sequence[dict[str, float]], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over folds, each weighted by its cases; whole numbers stay whole."""
+    cases = [len({row["case"] for row in rows if row["fold"] == fold}) for fold in range(len(facts))]
+    return {
+        name: facts[0][name]
+        if isinstance(facts[0][name], int)
+        else float(np.average([fold[name] for fold in facts], weights=cases))
+        for name in facts[0]
+    }
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A preprocessed validation case on one patch: nnU-Net's input [1, C, H, W] and x_0 of its true mask."""
+
+    image: torch.Tensor
+    x_start: torch.Tensor
+
+
+def _validation_slices(
+    workspace: Workspace, data: RawData, predictor: DiffusionPredictor, cases: Sequence[str]
+) -> list[_Slice]:
+    configuration, plans = predictor.configuration_manager, predictor.plans_manager
+    folder = workspace.preprocessed / data.name / configuration.data_identifier
+    previous = None
+    if configuration.previous_stage_name is not None:
+        baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
+        previous = str(baseline / "predicted_next_stage" / predictor.configuration_name)
+    dataset = infer_dataset_class(str(folder))(str(folder), list(cases), previous)
+    heads = mask_heads(plans.plans, predictor.dataset_json)["heads"]
+    labels = predictor.label_manager.foreground_labels
+    slices = []
+    for case in cases:
+        image, segmentation, mask, _ = dataset.load_case(case)
+        image, segmentation = np.asarray(image[:]), np.asarray(segmentation[:]).clip(min=0)
+        if previous is not None:
+            image = np.vstack((image, convert_labelmap_to_one_hot(mask[:], labels, image.dtype)))
+        x_start = to_x_start(np.concatenate([np.isin(segmentation, head) for head in heads]).astype(np.float32))
+        patch = configuration.patch_size
+        image, x_start = _on_patch(image, patch, 0.0), _on_patch(x_start, patch, -1.0)
+        slices.append(_Slice(image.to(predictor.device), x_start.to(predictor.device)))
+    return slices
+
+
+def _on_patch(array: np.ndarray, patch: Sequence[int], value: float) -> torch.Tensor:
+    """[C, 1, h, w] padded with `value` and cropped about its centre: [1, C, H, W] of the patch's size."""
+    padded = pad_nd_image(array[:, 0].astype(np.float32), patch, "constant", {"constant_values": value})
+    first = [(length - size) // 2 for length, size in zip(padded.shape[1:], patch, strict=True)]
+    rows, columns = (slice(start, start + size) for start, size in zip(first, patch, strict=True))
+    return torch.from_numpy(np.ascontiguousarray(padded[:, rows, columns]))[None]
+
+
+def _warm_up(predictor: DiffusionPredictor, image: torch.Tensor) -> None:
+    """One slice that is not timed, with as few steps as can be: the first one pays for compilation and caches."""
+    network = predictor.diffusion_network
+    settings = None if network is None else network.settings
+    if network is not None:
+        network.settings = settings.updated({"sampling_steps": 1, "ensemble_steps": 1})
+    predictor.predict_logits_from_preprocessed_data(image[0][:, None].cpu())
+    predictor.seconds, predictor.slices = 0.0, 0
+    if network is not None:
+        network.settings, network.network_evaluations = settings, 0
+
+
+def _probe(predictor: DiffusionPredictor, slices: Sequence[_Slice]) -> dict[str, float]:
+    """Variance over samples and shares of changed pixels, mean over the slices."""
+    network = predictor.diffusion_network.to(predictor.device).eval()
+    generator = torch.Generator().manual_seed(network.settings.seed)
+    facts = []
+    for item in slices:
+        x_start = item.x_start
+        if isinstance(network, PreSegmentationNetwork):
+            x_start = network.pre_segmentation(item.image)
+        shares = changed_by_noise(network, item.image, x_start, generator)
+        as_sampled = sample_variance(network, item.image, network.settings.mirror_samples)
+        noise_alone = as_sampled
+        if network.settings.mirror_samples:
+            noise_alone = sample_variance(network, item.image, mirrored=False)
+        facts.append({"sample_variance": as_sampled, "sample_variance_unmirrored": noise_alone})
+        for third in THIRDS:
+            facts[-1] |= {f"changed_{where}_{third}": shares[third][where] for where in ("pixels", "foreground")}
+    frame = pd.DataFrame(facts)
+    return {**{name: float(frame[name].mean()) for name in frame}, "probed_slices": float(len(slices))}

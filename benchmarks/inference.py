@@ -1,0 +1,126 @@
+"""Seconds, network evaluations, peak memory and Dice a slice: nnU-Net, the published way of sampling, and ours.
+
+Untrained models of the size that nnU-Net plans for 320 x 320 pixels, or trained ones on real cases (--model ...), which
+are scored as well. Writes results/inference_<device>.csv and results/inference.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MODELS = ("baseline", "model", "preseg")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        description="Time prediction: nnU-Net, the published way of sampling, ours, and pre-segmentation.",
+        epilog="Keep the machine free of other work. The full table takes an hour on two cores; try --small first.",
+    )
+    add = parser.add_argument
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
+    add("--repeats", type=int, default=3, metavar="N", help="turns a row; one above 150 evaluations (%(default)s)")
+    add("--samples", nargs="+", type=int, default=[1, 5, 15], metavar="S", help="of ours (1 5 15)")
+    add("--steps", nargs="+", type=int, default=[5, 10, 50], metavar="N", help="of ours (5 10 50)")
+    add("--size", type=int, default=320, metavar="PIXELS", help="sides of the slice (%(default)s)")
+    add("--small", action="store_true", help="64 pixels, S 1 and 3, 2 and 5 steps, one turn: does everything run?")
+    add("--no-memory", action="store_true", help="no peak memory, which takes a run of each row in a fresh process")
+    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the tables go (results/)")
+    trained = parser.add_argument_group(
+        "trained models (in place of untrained ones; rows of those not named are left out)"
+    )
+    trained.add_argument("--model", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiff")
+    trained.add_argument("--baseline", type=Path, metavar="FOLDER", help="of nnU-Net's own trainer")
+    trained.add_argument("--preseg", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiffPreSeg")
+    trained.add_argument("--images", type=Path, metavar="DIR", help="cases they did not train on, in nnU-Net's names")
+    trained.add_argument("--labels", type=Path, metavar="DIR", help="the cases' masks")
+    add("--memory-of", type=json.loads, help=argparse.SUPPRESS)
+    return parser
+
+
+def run(args: argparse.Namespace, command: str) -> None:
+    """Measure every row and write the tables.
+
+    Raises:
+        ValueError: arguments that do not go together.
+    """
+    folders = {kind: getattr(args, kind).resolve() for kind in MODELS if getattr(args, kind) is not None}
+    if bool(folders) != (args.images is not None) or (args.images is None) != (args.labels is None):
+        raise ValueError("trained models, --images and --labels go together: name all of them or none")
+    if args.small:
+        args.size, args.samples, args.steps, args.repeats = 64, [1, 3], [2, 5], 1
+    import torch
+    from speed.planned import Workspace
+    from speed.rows import measure, memory_in_a_fresh_process, methods
+    from speed.tables import write_inference
+
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace = Workspace(Path(scratch))
+        workspace.enter()
+        if not folders:
+            workspace.plan(args.size)
+            folders = {kind: workspace.untrained(kind) for kind in MODELS}
+        rows = []
+        data_file = Path(scratch) / "slice.pt"
+        for method in methods(args.samples, args.steps, folders):
+            data = _slice(args, method, folders, device)
+            torch.save(data, data_file)
+            rows.append(measure(method, folders, data, device, args.repeats))
+            if not args.no_memory:
+                rows[-1]["peak_memory_mib"] = memory_in_a_fresh_process(
+                    __file__, method, folders, data_file, args.device
+                )
+            if args.labels is not None:
+                rows[-1]["dice"] = _dice(args, method, folders, device)
+            print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if value is not None), flush=True)
+        write_inference(rows, args.results, args.device, args.size if args.images is None else None, command)
+
+
+def _slice(args: argparse.Namespace, method, folders: dict, device):
+    from speed.cases import case_files, central_slice, preprocessed, synthetic_slice
+    from speed.methods import Runner
+
+    if args.images is None:
+        return synthetic_slice(args.size)
+    runner = Runner(method, folders, device)
+    return central_slice(preprocessed(runner, case_files(runner, args.images)[0])[0])
+
+
+def _dice(args: argparse.Namespace, method, folders: dict, device) -> float:
+    from speed.cases import mean_dice
+    from speed.methods import FOLDERS, Runner
+
+    dataset_json = folders[FOLDERS[method.kind][0]] / "dataset.json"
+    return mean_dice(Runner(method, folders, device), args.images, args.labels, dataset_json)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line on stderr."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    command = shlex.join(["python", "benchmarks/inference.py", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        if args.memory_of is not None:
+            from speed.rows import memory_of
+
+            print(json.dumps(memory_of(args.memory_of)))
+        else:
+            run(args, command)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"inference.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What the methods predict: one synthetic slice, or real cases with their masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
+
+from nnunetv2_diffusion.evaluation.labels import read_labels
+from nnunetv2_diffusion.evaluation.metrics import dice
+from speed.methods import Runner
+from speed.planned import quietly
+
+
+def synthetic_slice(size: int) -> torch.Tensor:
+    """Noise, [1, 1, size, size]."""
+    return torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def case_files(runner: Runner, images: Path) -> list[list[str]]:
+    """The files of each case, one a channel.
+
+    Raises:
+        FileNotFoundError: no case there.
+    """
+    ending = runner.predictor.dataset_json["file_ending"]
+    files = create_lists_from_splitted_dataset_folder(str(images), ending)
+    if not files:
+        raise FileNotFoundError(f"{images} holds no image named <case>_0000{ending}")
+    return files
+
+
+def preprocessed(runner: Runner, files: list[str]) -> tuple[torch.Tensor, dict]:
+    """nnU-Net's preprocessed data [C, slices, H, W] of a case, and its properties."""
+    predictor = runner.predictor if runner.baseline is None else runner.baseline
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    with quietly():
+        data, _, properties = preprocessor.run_case(files, None, plans, configuration, predictor.dataset_json)
+    return torch.from_numpy(np.asarray(data)).float(), properties
+
+
+def central_slice(data: torch.Tensor) -> torch.Tensor:
+    """[C, slices, H, W] -> [C, 1, H, W]."""
+    middle = data.shape[1] // 2
+    return data[:, middle : middle + 1].clone()
+
+
+def mean_dice(runner: Runner, images: Path, labels: Path, dataset_json: Path) -> float:
+    """Mean over cases of the mean Dice over structures, on the images' own grid."""
+    scheme, predictor = read_labels(dataset_json), runner.predictor
+    ending = predictor.dataset_json["file_ending"]
+    scores = []
+    for files in case_files(runner, images):
+        data, properties = preprocessed(runner, files)
+        runner.prepare(data)
+        prediction = convert_predicted_logits_to_segmentation_with_correct_shape(
+            runner(data).cpu(),
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            predictor.label_manager,
+            properties,
+        )
+        reference = sitk.GetArrayFromImage(
+            sitk.ReadImage(str(labels / f"{Path(files[0]).name[: -len('_0000' + ending)]}{ending}"))
+        )
+        of_case = [dice(scheme.mask(reference, name), scheme.mask(prediction, name)) for name in scheme.structures]
+        scores.append(float(np.nanmean(of_case)))
+    return fmean(scores)

@@ -1,0 +1,180 @@
+"""The ways of predicting that are timed, each as a function of nnU-Net's preprocessed data.
+
+The published way of sampling is written here; everything else is nnU-Net's predictor and ours, as a user runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+from nnunetv2_diffusion.diffusion import StepUncertaintyEnsemble, ddim, sampling_timesteps
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
+from nnunetv2_diffusion.networks.ensembles import probabilities_to_logits
+from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
+from speed.planned import quietly
+
+NNUNET, PUBLISHED, OURS = "nnU-Net, 4 mirrorings", "published way", "ours"
+PRESEG, PRESEG_WITH_BASELINE = "pre-segmentation, refinement alone", "pre-segmentation, with nnU-Net before it"
+# The models that each needs; the first is the one that answers.
+FOLDERS = {
+    NNUNET: ("baseline",),
+    PUBLISHED: ("model",),
+    OURS: ("model",),
+    PRESEG: ("preseg", "baseline"),
+    PRESEG_WITH_BASELINE: ("preseg", "baseline"),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: a way of predicting with S samples and a number of steps; None keeps the model's own settings."""
+
+    kind: str
+    samples: int | None = None
+    steps: int | None = None
+    precision: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """As the tables have it."""
+        own = f"{self.kind}, default" if self.kind == OURS and self.samples is None else self.kind
+        return own if self.precision == "auto" else f"{own}, {self.precision}"
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """Sampling settings in place of the model's."""
+        named = {"samples": self.samples, "sampling_steps": self.steps}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Runner:
+    """A method with its models loaded.
+
+    Args:
+        method: which.
+        folders: of trained (or untrained) models, "baseline", "model" and "preseg".
+        device: where to run.
+    """
+
+    def __init__(self, method: Method, folders: dict[str, Path], device: torch.device):
+        self.method = method
+        folder = folders[FOLDERS[method.kind][0]]
+        self.predictor = _load(folder, device, method)
+        self.network: DiffusionNetwork | None = getattr(self.predictor, "diffusion_network", None)
+        self.baseline = None
+        if method.kind == PUBLISHED:
+            self.network.predict = partial(predict_published_way, self.network)
+        if method.kind in (PRESEG, PRESEG_WITH_BASELINE):
+            self.baseline = _load(folders["baseline"], device, method)
+        self._plain_evaluations = 0
+        plain = self.predictor if self.baseline is None else self.baseline
+        if self.network is None or method.kind == PRESEG_WITH_BASELINE:
+            plain.network.register_forward_hook(self._count)
+        self._mask: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def prepare(self, data: torch.Tensor) -> None:
+        """What is not to be timed: for the refinement alone, the baseline's mask."""
+        if self.method.kind == PRESEG:
+            self._mask = (data, self._with_mask(data))
+
+    def __call__(self, data: torch.Tensor) -> torch.Tensor:
+        """nnU-Net's logits [K, slices, H, W] of preprocessed data [C, slices, H, W]."""
+        if self.method.kind == PRESEG:
+            if self._mask is None or self._mask[0] is not data:
+                self.prepare(data)
+            data = self._mask[1]
+        elif self.method.kind == PRESEG_WITH_BASELINE:
+            data = self._with_mask(data)
+        return _window(self.predictor, data)
+
+    def warm_up(self, data: torch.Tensor) -> None:
+        """One slice with one sample and one step."""
+        if self.network is None:
+            self(data[:, :1])
+            return
+        settings = self.network.settings
+        self.network.settings = settings.updated({"samples": 1, "sampling_steps": 1})
+        self(data[:, :1])
+        self.network.settings = settings
+
+    def evaluations(self) -> tuple[int, int]:
+        """Network and image encoder evaluations so far: slices that went through."""
+        counted = self._plain_evaluations
+        if self.network is None:
+            return counted, 0
+        return counted + self.network.network_evaluations, self.network.encoder_evaluations
+
+    def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor], output: object) -> None:
+        self._plain_evaluations += len(arguments[0])
+
+    def _with_mask(self, data: torch.Tensor) -> torch.Tensor:
+        """The data and the baseline's mask as one channel a foreground label, as nnU-Net's cascade appends it."""
+        labels = self.baseline.label_manager
+        mask = labels.convert_logits_to_segmentation(_window(self.baseline, data).float().cpu())
+        channels = convert_labelmap_to_one_hot(mask, labels.foreground_labels)
+        return torch.cat([data, torch.as_tensor(channels).to(data.dtype)])
+
+
+def _load(folder: Path, device: torch.device, method: Method) -> nnUNetPredictor:
+    """Our predictor, or nnU-Net's own for its own model."""
+    if folder.name.startswith("nnUNetTrainer__"):
+        predictor = nnUNetPredictor(device=device, allow_tqdm=False)
+    else:
+        predictor = DiffusionPredictor(method.settings, precision=method.precision, device=device, allow_tqdm=False)
+    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))[:1]
+    with quietly():
+        predictor.initialize_from_trained_model_folder(str(folder), folds)
+    return predictor
+
+
+def _window(predictor: nnUNetPredictor, data: torch.Tensor) -> torch.Tensor:
+    """nnU-Net's sliding window."""
+    if isinstance(predictor, DiffusionPredictor):
+        predictor._window_maps.clear()
+    return predictor.predict_sliding_window_return_logits(data)
+
+
+@torch.no_grad()
+def predict_published_way(network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
+    """One sample after another in batches of one and in float32; every step of every sample is kept to the end.
+
+    The image encoder's features are computed once. Samples are not mirrored.
+
+    Args:
+        network: its settings say how it samples.
+        image: [1, C, H, W].
+        disagreement: not computed.
+    """
+    settings, shape = network.settings, (network._heads, *image.shape[2:])
+    timesteps = sampling_timesteps(settings.first_timestep, settings.sampling_steps)
+    noise = SamplingNoise(settings.seed, settings.samples, shape, image.device).draw()
+    with torch.autocast(image.device.type, enabled=False):
+        features = network.denoiser.encode_image(image)
+        network.encoder_evaluations += 1
+        samples = [list(_steps(network, image, features, x[None], timesteps)) for x in noise]
+    probabilities = [(torch.stack([s[i].pred_x_start for s in samples]) + 1) / 2 for i in range(len(timesteps))]
+    ensemble = StepUncertaintyEnsemble(settings.ensemble_steps, bool(network.regions))
+    for step in probabilities[-settings.ensemble_steps :]:
+        ensemble.update(step)
+    logits = probabilities_to_logits(ensemble.fused_probabilities(), bool(network.regions))
+    return EnsembleMaps(logits, ensemble.uncertainty())
+
+
+def _steps(network: DiffusionNetwork, image: torch.Tensor, features: list, x: torch.Tensor, timesteps: list[int]):
+    alphas_cumprod = network.alphas_cumprod
+
+    def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
+        prediction = network.denoiser(image, x_t, torch.tensor([timestep], device=x_t.device), features)
+        network.network_evaluations += 1
+        return network.pred_x_start(prediction, x_t, float(alphas_cumprod[timestep]))
+
+    draw: Callable[[], torch.Tensor] = partial(torch.randn_like, x)
+    return ddim(denoise, x, timesteps, alphas_cumprod, draw, network.settings.eta)

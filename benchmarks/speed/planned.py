@@ -1,0 +1,144 @@
+"""A synthetic dataset of one-slice images that nnU-Net plans itself, and untrained models of its size.
+
+Time and memory do not depend on what the weights are, so nothing has to be trained to measure them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+DATASET = 900
+NAME = f"Dataset{DATASET}_Synthetic"
+PLANS = "nnUNetPlans"
+CASES = 8
+LABELS = {"background": 0, "vertebrae": 1, "discs": 2, "canal": 3}
+TIMESTEPS = 30
+SPACING = (4.0, 1.0, 1.0)
+TRAINED = {
+    "baseline": ("nnUNetTrainer", "2d"),
+    "model": ("nnUNetTrainerSpineSegDiff", "2d"),
+    "preseg": ("nnUNetTrainerSpineSegDiffPreSeg", f"2d_preseg_T{TIMESTEPS}"),
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """nnU-Net's folders below `root`."""
+
+    root: Path
+
+    @property
+    def preprocessed(self) -> Path:
+        """The synthetic dataset's folder in nnUNet_preprocessed."""
+        return self.root / "preprocessed" / NAME
+
+    def enter(self) -> None:
+        """Name the folders in nnU-Net's environment variables; this process alone loads and augments."""
+        for name in ("raw", "preprocessed", "results"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+            os.environ[f"nnUNet_{name}"] = str(self.root / name)
+        os.environ["nnUNet_n_proc_DA"] = "0"
+
+    def plan(self, size: int) -> None:
+        """Write slices of `size` x `size` pixels, and let nnU-Net plan and preprocess them."""
+        from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+            extract_fingerprints,
+            plan_experiments,
+            preprocess,
+        )
+
+        from nnunetv2_diffusion.planning.planner import plan_dataset
+
+        _write_raw(self.root / "raw" / NAME, size)
+        with quietly(), _threads_for_processes():
+            extract_fingerprints([DATASET], num_processes=1, verbose=False, show_progress_bar=False)
+            plan_experiments([DATASET])
+            preprocess([DATASET], configurations=("2d",), num_processes=(1,), show_progress_bar=False)
+            plan_dataset(DATASET, timesteps=(TIMESTEPS,))
+
+    def untrained(self, kind: str) -> Path:
+        """The folder of an untrained model, written as nnU-Net writes a trained one; `kind` is a key of TRAINED."""
+        trainer_name, configuration = TRAINED[kind]
+        folder = self.root / "results" / NAME / f"{trainer_name}__{PLANS}__{configuration}"
+        if not folder.exists():
+            with quietly():
+                self._write_model(folder, trainer_name, configuration)
+        return folder
+
+    def _write_model(self, folder: Path, trainer_name: str, configuration: str) -> None:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+        from nnunetv2_diffusion.inference.predictor import make_trainers_known
+
+        make_trainers_known()
+        plans = json.loads((self.preprocessed / f"{PLANS}.json").read_text())
+        dataset = json.loads((self.preprocessed / "dataset.json").read_text())
+        torch.manual_seed(0)
+        trainer_class = recursive_find_trainer_class_by_name(trainer_name)
+        trainer = trainer_class(plans, configuration, 0, dataset, torch.device("cpu"))
+        trainer.initialize()
+        (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
+        for name, content in (("plans", plans), ("dataset", dataset)):
+            (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def _write_raw(folder: Path, size: int) -> None:
+    """Discs of three labels on noise; different in every case."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    rows, columns = np.indices((size, size))
+    for case in range(CASES):
+        generator = np.random.default_rng(case)
+        labels = np.zeros((size, size), np.uint8)
+        for label in (1, 2, 3):
+            centre = generator.uniform(0.3, 0.7, 2) * size
+            labels[np.hypot(rows - centre[0], columns - centre[1]) < size / 8] = label
+        image = 100 * labels + generator.normal(200, 50, labels.shape)
+        _write(image.astype(np.float32), folder / "imagesTr" / f"case_{case}_0000.nii.gz")
+        _write(labels, folder / "labelsTr" / f"case_{case}.nii.gz")
+    description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": CASES, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+def _write(array: np.ndarray, path: Path) -> None:
+    """[rows, columns] as a sagittal slice."""
+    image = sitk.GetImageFromArray(array[..., None])
+    image.SetSpacing(SPACING)
+    sitk.WriteImage(image, str(path))
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what nnU-Net prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _threads_for_processes() -> Iterator[None]:
+    """nnU-Net's spawned pools as threads: a handful of slices is not worth starting processes for."""
+
+    class Threads:
+        Pool = staticmethod(ThreadPool)
+
+    get_context = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: Threads if method == "spawn" else get_context(method)
+    try:
+        yield
+    finally:
+        multiprocessing.get_context = get_context

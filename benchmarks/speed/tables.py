@@ -1,0 +1,136 @@
+"""The csv of each device and the markdown table of both; a device that nothing was measured on has empty cells."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from nnunetv2_diffusion.evaluation.output import write_csv, write_text
+from nnunetv2_diffusion.networks.precision import fast_bfloat16
+
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+INFERENCE_COLUMNS = {
+    "method": "method",
+    "samples": "S",
+    "steps": "steps",
+    "network_evaluations": "network evaluations",
+    "encoder_evaluations": "image encoder evaluations",
+    "seconds": "s a slice",
+    "times_nnunet": "times nnU-Net",
+    "speedup_over_published": "speed-up over the published way",
+    "peak_memory_mib": "peak memory, MiB",
+    "dice": "Dice",
+}
+INFERENCE_NOTES = """Ratios are medians over turns that the rows compared took with one another. The published way: one \
+sample after another in batches of one and float32, the image encoder's features computed once, all steps of all samples \
+kept; its speed-up is at the row's own S and steps. Peak memory is that of a fresh process (CPU: resident, with Python \
+and PyTorch; GPU: allocated)."""
+TRAINING_COLUMNS = {
+    "trainer": "trainer",
+    "seconds": "s an iteration",
+    "times_nnunet": "times nnU-Net",
+    "loader": "loader",
+    "forward": "forward",
+    "loss": "loss",
+    "backward": "backward",
+    "optimiser": "optimiser",
+    "rest": "rest",
+    "peak_memory_mib": "peak memory, MiB",
+    "memory_times_nnunet": "memory, times nnU-Net",
+}
+TRAINING_NOTES = """Both trainers take turns, iteration by iteration, on batches of one loader each; the ratio is the median over \
+turns, the parts are median seconds. Peak memory is that of a fresh process."""
+
+
+def write_inference(rows: Sequence[dict[str, Any]], folder: Path, device: str, size: int | None, command: str) -> None:
+    """inference_<device>.csv and inference.md; `size` of an untrained model's slice, None for trained models."""
+    about = (
+        "a real case"
+        if size is None
+        else f"one slice of {size} x {size} pixels, untrained models as nnU-Net plans them"
+    )
+    _write(rows, folder, "inference", device, about, INFERENCE_COLUMNS, INFERENCE_NOTES, command)
+
+
+def write_training(rows: Sequence[dict[str, Any]], folder: Path, device: str, about: str, command: str) -> None:
+    """training_<device>.csv and training.md."""
+    _write(rows, folder, "training", device, about, TRAINING_COLUMNS, TRAINING_NOTES, command)
+
+
+def _write(
+    rows: Sequence[dict[str, Any]],
+    folder: Path,
+    stem: str,
+    device: str,
+    about: str,
+    columns: dict[str, str],
+    notes: str,
+    command: str,
+) -> None:
+    table = pd.DataFrame(rows).assign(**machine(device), about=about, command=command)
+    write_csv(table, folder / f"{stem}_{device}.csv")
+    parts = [f"# {stem.capitalize()}: time and memory", notes]
+    for name, title in DEVICES.items():
+        file = folder / f"{stem}_{name}.csv"
+        measured = pd.read_csv(file) if file.is_file() else None
+        parts += [
+            f"## {title}",
+            _where(measured),
+            _markdown(table if measured is None else measured, columns, measured is None),
+        ]
+    write_text("\n\n".join(parts) + "\n", folder / f"{stem}.md")
+
+
+def _where(table: pd.DataFrame | None) -> str:
+    if table is None:
+        return "Not measured."
+    row = table.iloc[0]
+    return f"{row['machine']}; {row['about']}; {row['date']}.\n\n    {row['command']}"
+
+
+def _markdown(table: pd.DataFrame, columns: dict[str, str], empty: bool) -> str:
+    """A row a line; without figures where they are those of another device."""
+    present = {name: title for name, title in columns.items() if name in table and table[name].notna().any()}
+    keys = ("method", "samples", "steps", "trainer")
+    lines = [list(present.values()), ["---"] * len(present)]
+    for _, row in table.iterrows():
+        lines.append(["" if empty and name not in keys else _cell(row[name]) for name in present])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return ""
+    number = float(value)
+    if number.is_integer() or number >= 100:
+        return f"{number:.0f}"
+    return f"{number:.2f}" if number >= 1 else f"{number:.3f}"
+
+
+def machine(device: str) -> dict[str, str]:
+    """What it was measured on, and when."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    described = f"{_processor()}, {cores} cores, PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
+    described += ", fast bfloat16" if fast_bfloat16() else ", no fast bfloat16"
+    if device == "cuda":
+        described = f"{torch.cuda.get_device_name()}, {described}"
+    return {"machine": described, "date": datetime.now(timezone.utc).strftime("%Y-%m-%d")}
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
