@@ -9,7 +9,16 @@ PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
 REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "seaborn>=0.12", "statsmodels>=0.14"]
-TEST = ["pytest>=7", "ruff>=0.6", "diffusers>=0.31", "monai>=1.3", *REPORT]
+TEST = [
+    "pytest>=7",
+    "ruff>=0.6",
+    "blosc2>=3.3.2",
+    "diffusers>=0.31",
+    "monai>=1.3",
+    "scikit-image>=0.19.3",
+    "selenium>=4.20",
+    *REPORT,
+]
 
 setup(
     name="nnunetv2-diffusion",

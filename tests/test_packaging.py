@@ -43,11 +43,10 @@ FLOORS = {
 HEAVY = ("torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK")
 
 
-def module_files() -> dict[str, Path]:
-    """Every module of the installed package by its name below `nnunetv2_diffusion`, e.g. "networks.denoiser"."""
-    conversion = Path(nnunetv2_diffusion.dataset_conversion.__file__).parent
+def module_files(package: Path, dataset_conversion: Path) -> dict[str, Path]:
+    """Every module by its name below `nnunetv2_diffusion`, e.g. "networks.denoiser", from the two folders."""
     files = {}
-    for folder, prefix in ((PACKAGE, ()), (conversion, ("dataset_conversion",))):
+    for folder, prefix in ((package, ()), (dataset_conversion, ("dataset_conversion",))):
         for path in folder.rglob("*.py"):
             parts = [*prefix, *path.relative_to(folder).with_suffix("").parts]
             files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
@@ -55,7 +54,7 @@ def module_files() -> dict[str, Path]:
     return files
 
 
-MODULES = module_files()
+MODULES = module_files(PACKAGE, Path(nnunetv2_diffusion.dataset_conversion.__file__).parent)
 
 
 def imported_names(path: Path) -> set[str]:
@@ -128,9 +127,7 @@ class TestInstallation:
         assert wanted == installed
 
     def test_every_module_of_the_checkout_is_installed(self):
-        source = ROOT / "nnunetv2_diffusion"
-        modules = {path.relative_to(source) for path in source.rglob("*.py")}
-        assert modules == {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+        assert module_files(ROOT / "nnunetv2_diffusion", ROOT / "dataset_conversion").keys() == MODULES.keys()
 
     def test_extension_is_one_file_of_imports(self, capsys):
         cli.main(["trainers"])
