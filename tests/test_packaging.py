@@ -154,7 +154,7 @@ class TestImports:
 
     def test_declared_in_tests(self):
         tests = ROOT / "tests"
-        helpers = {path.stem for path in tests.rglob("*.py")}
+        helpers = {path.stem for folder in (tests, ROOT / "benchmarks") for path in folder.rglob("*")}
         declared = requirements() | requirements("test")
         undeclared = {name for path in tests.rglob("*.py") for name in undeclared_imports(path, declared)}
         assert undeclared <= helpers
