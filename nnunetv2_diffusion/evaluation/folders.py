@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_diffusion.evaluation.drawing import save
+from nnunetv2_diffusion.evaluation.figures import reliability_diagram, risk_coverage_curves
 from nnunetv2_diffusion.evaluation.images import UNCERTAINTY_SUFFIX, list_masks
 from nnunetv2_diffusion.evaluation.labels import display_name, read_labels
 from nnunetv2_diffusion.evaluation.output import write_csv
+from nnunetv2_diffusion.evaluation.results import TRAINING
 from nnunetv2_diffusion.evaluation.scoring import Scores, score_cases
 from nnunetv2_diffusion.evaluation.tables import (
     MEAN,
@@ -18,6 +21,7 @@ from nnunetv2_diffusion.evaluation.tables import (
     summarise_structures,
     summarise_uncertainty,
 )
+from nnunetv2_diffusion.evaluation.uncertainty import REGIONS
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ def evaluate_folders(
     labels = read_labels(dataset_json)
     cases, not_predicted = pair_cases(references, predictions, uncertainty, ending)
     name = predictions.resolve().name
-    scores = score_cases(cases.assign(dataset=name), {name: labels}, processes, progress)
-    by = ["dataset"]
+    about = {"dataset": name, "modality": name, "model": "prediction"}
+    scores = score_cases(cases.assign(**about), {name: labels}, processes, progress)
+    by = list(about)
     return FolderEvaluation(
         scores, summarise_structures(scores.structures, by), summarise_uncertainty(scores, by), not_predicted
     )
@@ -116,8 +121,8 @@ def pair_cases(
 
 
 def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
-    """Write cases.csv and summary.csv, and where there are maps or probabilities also uncertainty.csv,
-    uncertainty_cases.csv and reliability.csv."""
+    """Write cases.csv and summary.csv; where there are maps or probabilities also uncertainty.csv,
+    uncertainty_cases.csv and reliability.csv, and as PNG and PDF the reliability diagram and risk-coverage curve."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -125,11 +130,17 @@ def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
         "summary": evaluation.summary,
         "uncertainty": evaluation.uncertainty,
         "uncertainty_cases": evaluation.scores.uncertainty,
-        "reliability": reliability(evaluation.scores.bins, ["dataset"]),
+        "reliability": reliability(evaluation.scores.bins, TRAINING),
     }
     for name, table in tables.items():
         if not table.empty:
-            write_csv(table.drop(columns="dataset"), folder / f"{name}.csv")
+            write_csv(table.drop(columns=TRAINING), folder / f"{name}.csv")
+    points, curves = tables["reliability"], evaluation.scores.curves
+    for region in REGIONS:
+        if not points.empty:
+            save(reliability_diagram(points[points["region"] == region]), folder / f"reliability_{region}")
+        if not curves.empty:
+            save(risk_coverage_curves(curves[curves["region"] == region]), folder / f"risk_coverage_{region}")
 
 
 def describe(evaluation: FolderEvaluation) -> str:

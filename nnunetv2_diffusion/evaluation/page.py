@@ -203,15 +203,17 @@ def _pathology_groups(report: Report) -> list[dict[str, Any]]:
 
 
 def _paired_groups(paired: pd.DataFrame) -> list[dict[str, Any]]:
-    """The model comparisons of every dataset, a row a pair."""
+    """The comparisons by the modalities that were trained on, those within one modality first; a row a pair."""
     groups = []
-    for modality, frame in paired.groupby("modality", sort=False) if len(paired) else ():
+    for (first, second), frame in paired.groupby(["modality", "other_modality"], sort=False) if len(paired) else ():
         rows = [
             {"model": model, "other": other, "cells": {cell["structure"]: cell for cell in part.to_dict("records")}}
-            for (model, other), part in frame.groupby(["model", "other"], sort=False)
+            for (model, other), part in frame.groupby(["model", "other_model"], sort=False)
         ]
-        groups.append({"modality": modality, "rows": rows, "structures": _structures(frame["structure"])})
-    return groups
+        title = first if first == second else f"trained on {first} against trained on {second}"
+        structures = _structures(frame["structure"])
+        groups.append({"title": title, "across": first != second, "rows": rows, "structures": structures})
+    return sorted(groups, key=lambda group: group["across"])
 
 
 def _rounded(value: float | None) -> float | None:

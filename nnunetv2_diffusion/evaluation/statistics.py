@@ -15,7 +15,7 @@ from statsmodels.stats.meta_analysis import effectsize_smd
 
 from nnunetv2_diffusion.evaluation.pathology import TESTED, check_patients
 from nnunetv2_diffusion.evaluation.results import TRAINING
-from nnunetv2_diffusion.evaluation.tables import with_mean
+from nnunetv2_diffusion.evaluation.tables import MEAN, with_mean
 
 ALPHA = 0.05
 MIN_GROUP = 5
@@ -100,24 +100,44 @@ def pathology_tests(structures: pd.DataFrame, flags: pd.DataFrame, min_group: in
 
 
 def paired_tests(structures: pd.DataFrame, min_cases: int = MIN_GROUP) -> pd.DataFrame:
-    """Wilcoxon's signed-rank test between any two models of one dataset, over the cases that both have scored.
+    """Wilcoxon's signed-rank test between any two trainings, over the cases that both have scored.
+
+    Trainings on different datasets are compared where they share cases, that is, cases of one name with references of
+    one size: T1w against T1w + T2w on the T1w scans, for example.
 
     Returns:
-        a row a dataset, pair and structure (and "mean"): cases, mean_difference and median_difference (model minus
-        other), rank_biserial (1: model is better in every case, -1: in none), p, p_adjusted (Benjamini-Hochberg over
-        all pairs and structures of the dataset), significant and remark.
+        a row a pair and structure (and "mean"): dataset, modality and model of both, the second with "other_" in front;
+        cases, mean_difference and median_difference (first minus other), rank_biserial (1: the first is better in every
+        case, -1: in none), p, p_adjusted (Benjamini-Hochberg over all pairs and structures of the two datasets),
+        significant and remark.
     """
-    scored = with_mean(structures)
+    dice = with_mean(structures).set_index(["dataset", "model", "case", "structure"])["dice"]
+    names = [*dict.fromkeys(structures["structure"]), MEAN]
+    wide = {key: part.droplevel([0, 1]).unstack() for key, part in dice.groupby(level=["dataset", "model"], sort=False)}
+    sizes = structures.pivot_table(index="case", columns=["dataset", "structure"], values="reference_voxels")
+    about = structures.drop_duplicates(["dataset", "model"])[TRAINING].to_dict("records")
     rows = []
-    for (dataset, modality), frame in scored.groupby(["dataset", "modality"], sort=False):
-        for structure, part in frame.groupby("structure", sort=False):
-            wide = part.pivot(index="case", columns="model", values="dice")
-            for model, other in itertools.combinations(frame["model"].unique(), 2):
-                about = {"dataset": dataset, "modality": modality, "model": model, "other": other}
-                pairs = wide[[model, other]].dropna()
-                compared = compare_pairs((pairs[model] - pairs[other]).to_numpy(), min_cases)
-                rows.append({**about, "structure": structure, **compared})
-    return _with_correction(pd.DataFrame(rows), ["dataset"]) if rows else pd.DataFrame()
+    for first, other in itertools.combinations(about, 2):
+        if first["dataset"] > other["dataset"]:
+            first, other = other, first
+        shared = _shared_cases(sizes, first["dataset"], other["dataset"])
+        tables = [wide[one["dataset"], one["model"]].reindex(index=shared, columns=names) for one in (first, other)]
+        differences = (tables[0] - tables[1]).dropna(how="all", axis=0).dropna(how="all", axis=1)
+        if first["dataset"] != other["dataset"] and len(differences) < min_cases:
+            continue
+        pair = {**first, **{f"other_{name}": value for name, value in other.items()}}
+        for structure in differences.columns:
+            compared = compare_pairs(differences[structure].dropna().to_numpy(), min_cases)
+            rows.append({**pair, "structure": structure, **compared})
+    return _with_correction(pd.DataFrame(rows), ["dataset", "other_dataset"]) if rows else pd.DataFrame()
+
+
+def _shared_cases(sizes: pd.DataFrame, first: str, other: str) -> pd.Index:
+    """The cases that two datasets have in common: of one name, with references of one size in every structure."""
+    tables = [sizes[name].dropna(how="all") for name in (first, other)]
+    common = tables[0].index.intersection(tables[1].index)
+    left, right = (table.loc[common].fillna(0).sort_index(axis=1) for table in tables)
+    return common[(left == right).all(axis=1)] if list(left.columns) == list(right.columns) else common[:0]
 
 
 def compare_pairs(differences: np.ndarray, min_cases: int = MIN_GROUP) -> dict[str, float | str]:

@@ -53,6 +53,8 @@ def test_command_writes_the_tables(folders, tmp_path, capsys):
     assert main(["evaluate", "-ref", str(reference), "-pred", str(prediction), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "6 cases" in printed and "Left lung" in printed and "1 references have no prediction" in printed
+    figures = [f"{name}_{region}" for name in ("reliability", "risk_coverage") for region in ("foreground", "image")]
+    assert all((out / f"{name}{suffix}").stat().st_size > 1000 for name in figures for suffix in (".png", ".pdf"))
     cases = pd.read_csv(out / "cases.csv").set_index(["case", "structure"])
     expected = {f"case{shift}": (10 - shift) / 10 for shift in range(6)}
     assert cases["dice"].xs("left_lung", level="structure").to_dict() == pytest.approx(expected)

@@ -64,11 +64,13 @@ def test_wilcoxon_worked_examples():
     assert "fewer than 5" in compare_pairs(np.ones(4))["remark"]
 
 
-def scored(model: str, dice: dict[str, float], patients: list[str] | None = None) -> pd.DataFrame:
+def scored(
+    model: str, dice: dict[str, float], patients: list[str] | None = None, dataset: str = "both"
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "dataset": "Dataset503_SPIDER_T1wT2w",
-            "modality": "T1w + T2w",
+            "dataset": dataset,
+            "modality": dataset,
             "model": model,
             "case": list(dice),
             "patient": patients or list(dice),
@@ -109,3 +111,16 @@ def test_models_are_compared_over_their_common_cases():
     assert tests.loc["discs", "mean_difference"] == pytest.approx(0.002 * np.arange(1, 8).mean())
     assert tests.loc["discs", "p"] == pytest.approx(2 / 128)
     assert tests.loc["mean", "p_adjusted"] == pytest.approx(2 / 128)
+
+
+def test_trainings_on_different_datasets_are_compared_over_the_same_scans():
+    """Ten scans here, eight of them there too, of which one has another reference: seven are compared."""
+    one = scored("SpineSegDiff", {f"c{i}": 0.9 for i in range(10)}, dataset="T1w")
+    both = scored("SpineSegDiff", {f"c{i}": 0.9 - 0.001 * i for i in range(2, 14)}, dataset="T1w + T2w")
+    both.loc[both["case"] == "c5", "reference_voxels"] = 2
+    elsewhere = scored("SpineSegDiff", {f"x{i}": 0.9 for i in range(9)}, dataset="T2w")
+    tests = paired_tests(pd.concat([both, one, elsewhere], ignore_index=True)).set_index("structure")
+    row = tests.loc["discs"]
+    assert (row["dataset"], row["other_dataset"], row["cases"]) == ("T1w", "T1w + T2w", 7)
+    assert row["mean_difference"] == pytest.approx(0.001 * np.mean([2, 3, 4, 6, 7, 8, 9]))
+    assert len(tests) == 2, "T2w shares no scan with the others"
