@@ -12,6 +12,7 @@ from nnunetv2_diffusion.planning.architectures import (
     paper_2d_configuration,
     paper_3d_configuration,
     small_configuration,
+    small_iisdm_configuration,
     spinesegdiff_configuration,
 )
 from nnunetv2_diffusion.planning.plans_file import find_plans_file, read_json, read_plans, write_plans
@@ -70,7 +71,8 @@ def add_configurations(
         base: the configuration that the stages inherit from: "2d", "2d_spinesegdiff" or "2d_small".
         previous_trainer: the trainer class whose predictions the stages refine.
         small: add `2d_small`; implied by `base` "2d_small".
-        paper_baselines: add `2d_iisdm`, `2d_paper` and, where the plans have `3d_fullres`, `3d_paper`.
+        paper_baselines: add `2d_iisdm` (with `small` also `2d_small_iisdm`), `2d_paper` and, where the plans have
+            `3d_fullres`, `3d_paper`.
 
     Returns:
         One sentence a change; empty when the file already is as asked, which is then not touched.
@@ -109,6 +111,8 @@ def _single_stages(plans: dict[str, Any], small: bool, paper_baselines: bool) ->
         wanted["2d_small"] = {**small_configuration(plans), "next_stage": stages}
     if paper_baselines:
         wanted["2d_iisdm"] = iisdm_configuration(plans)
+        if small:
+            wanted["2d_small_iisdm"] = small_iisdm_configuration(plans)
         wanted["2d_paper"] = paper_2d_configuration(plans)
         if "3d_fullres" in plans["configurations"]:
             wanted["3d_paper"] = paper_3d_configuration(plans)
@@ -154,7 +158,7 @@ def _as_list(value: str | list[str] | None) -> list[str] | None:
 
 
 def _summary(configuration: dict[str, Any]) -> str:
-    if "diffusion" in configuration:
+    if "pre_segmentation" in configuration:
         settings = configuration["diffusion"]
         return (
             f"inherits from {configuration['inherits_from']}, refines {configuration['previous_stage']} of "
