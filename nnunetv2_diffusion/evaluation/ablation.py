@@ -109,7 +109,7 @@ def ablation_table(
 
 
 def table_2_layout(table: pd.DataFrame) -> pd.DataFrame:
-    """One series in the paper's layout: a row a structure, a column a T, the paper's own rows below, all as text."""
+    """One series in the paper's layout: a row a structure, a column a T, as text; the paper's rows below those of T1w + T2w."""
     steps = list(dict.fromkeys(table["timesteps"]))
     structures = [name for name in dict.fromkeys(table["structure"]) if name != MEAN]
     by_cell = table.set_index(["timesteps", "structure"])
@@ -125,7 +125,8 @@ def table_2_layout(table: pd.DataFrame) -> pd.DataFrame:
         about["missing_folds"][step] or "none" if about["cases"][step] else "all" for step in steps
     ]
     theirs = paper.table_2().set_index(["timesteps", "structure"])
-    for structure in structures if set(structures) & set(paper.STRUCTURES) else ():
+    of_the_paper = set(table["modality"]) == {paper.TABLE_2_MODALITY}
+    for structure in paper.STRUCTURES if of_the_paper else ():
         rows[f"{display_name(structure)} (paper)"] = [_dice_cell(theirs, step, structure, digits=2) for step in steps]
     layout = pd.DataFrame(rows, index=[f"T = {step}" for step in steps]).T
     return layout.rename_axis("structure").reset_index()

@@ -48,7 +48,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def panels(rows: int, columns: int, size: tuple[float, float], **options: object) -> tuple[Figure, np.ndarray]:
     """A figure without any window, and its axes `[rows, columns]`; `size` in inches."""
     figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05, hspace=0.05)
+    figure.get_layout_engine().set(wspace=0.05, hspace=0.05, w_pad=0.1)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 

@@ -85,7 +85,7 @@ def dice_by_pathology(means: pd.DataFrame, flags: pd.DataFrame, tests: pd.DataFr
 
 @styled
 def ablation_curves(table: pd.DataFrame) -> Figure:
-    """Table 2 as curves: Dice and seconds a slice over T; the paper's dashed.
+    """Table 2 as curves: Dice and seconds a slice over T; for T1w + T2w the paper's dashed.
 
     Args:
         table: `ablation.ablation_table` of one series.
@@ -94,7 +94,8 @@ def ablation_curves(table: pd.DataFrame) -> Figure:
     steps = sorted(table["timesteps"].unique())
     place = {step: index for index, step in enumerate(steps)}
     figure, axes = panels(1, 2, (9.5, 3.6), width_ratios=[1.6, 1])
-    theirs = paper.table_2()
+    of_the_paper = set(table["modality"]) == {paper.TABLE_2_MODALITY}
+    theirs = paper.table_2() if of_the_paper else paper.table_2().iloc[:0]
     for index, name in enumerate(structure_names(found["structure"])):
         part = found[found["structure"] == name]
         x = part["timesteps"].map(place)
@@ -113,7 +114,7 @@ def ablation_curves(table: pd.DataFrame) -> Figure:
             axes[0][0].plot(
                 printed["timesteps"].map(place), printed["dice_mean"], "--", color=colour(index), alpha=0.55
             )
-    axes[0][0].set(title="Dice, mean and standard deviation (dashed: the paper)", ylabel="Dice")
+    axes[0][0].set(title=f"Dice, mean and standard deviation{' (dashed: the paper)' if of_the_paper else ''}")
     timed = found.drop_duplicates("timesteps").dropna(subset="seconds_per_slice")
     axes[0][1].bar(timed["timesteps"].map(place), timed["seconds_per_slice"], width=0.55, color=colour(5))
     axes[0][1].set(title="Seconds a slice")

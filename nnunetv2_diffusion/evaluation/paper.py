@@ -28,7 +28,9 @@ _TABLE_1 = (
     ("nnU-Net", "T1w + T2w", 0.91, 0.03, 0.92, 0.03, 0.84, 0.05, 0.890),
 )
 
-# T, then mean and standard deviation for each of STRUCTURES; T = 0 is nnU-Net itself
+# T, then mean and standard deviation for each of STRUCTURES; T = 0 is nnU-Net itself. The paper does not name the
+# modality, but its T = 0 is, to the last digit, Table 1's nnU-Net on T1w + T2w.
+TABLE_2_MODALITY = "T1w + T2w"
 _TABLE_2 = (
     (0, 0.91, 0.03, 0.92, 0.03, 0.84, 0.05),
     (30, 0.92, 0.05, 0.92, 0.04, 0.89, 0.05),

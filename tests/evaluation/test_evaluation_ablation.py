@@ -27,6 +27,7 @@ def test_table_2(stages, capsys):
     table = pd.read_csv(out / "ablation.csv", index_col=0)
     assert table.columns.tolist() == ["T = 0", "T = 30", "T = 100"]
     assert table.loc["Discs", "T = 100"] == "no results" and table.loc["Missing folds", "T = 100"] == "all"
+    assert not table.isna().drop(index="Seconds a slice").any(axis=None)
     assert table.loc["Discs (paper)"].tolist() == ["0.84 ± 0.05", "0.89 ± 0.05", "0.89 ± 0.06"]
     assert pd.isna(table.loc["Seconds a slice", "T = 0"]) and float(table.loc["Seconds a slice", "T = 30"]) == 0.9
     printed = capsys.readouterr().out
