@@ -109,7 +109,7 @@ def ablation_table(
 
 
 def table_2_layout(table: pd.DataFrame) -> pd.DataFrame:
-    """One series in the paper's layout: a row a structure, a column a T, as text; the paper's rows below those of T1w + T2w."""
+    """One series in the paper's layout: a row a structure, a column a T, as text; for T1w + T2w the paper's too."""
     steps = list(dict.fromkeys(table["timesteps"]))
     structures = [name for name in dict.fromkeys(table["structure"]) if name != MEAN]
     by_cell = table.set_index(["timesteps", "structure"])
