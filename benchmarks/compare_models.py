@@ -1,7 +1,7 @@
 """nnU-Net, IISDM, SpineSegDiff and SpineSegDiff after pre-segmentation on real MRI, at equal optimiser steps.
 
 Trains each on every fold with nnU-Net's own commands and augmentation, scores and times the held-out cases, asks
-whether the denoisers use x_t, and writes what it measured: results/compare_models_<dataset>.csv, .md and .png.
+whether the denoisers use x_t, and writes what it measured: results/compare_models_<dataset>.csv and .md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
         "are made and timed anew. Keep the machine free of other work: it is timed.",
     )
     add = parser.add_argument
-    add("--work", required=True, type=Path, metavar="DIR", help="folder for nnU-Net's data, trainings and logs")
+    add(
+        "--work",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for nnU-Net's data, trainings, logs and a picture",
+    )
     add("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME", help=_choices(DATASETS))
     add("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=_choices(MODELS))
     add("--timesteps", nargs="+", type=int, default=[30, 1000], metavar="T", help="of pre-segmentation (30 1000)")
@@ -115,7 +121,9 @@ def _compare(args: argparse.Namespace, workspace, name: str, models: list, base:
         _say(f"{name}: predicting and probing with {model.name}")
         results.append(measure(workspace, data, model, args.probe_slices))
     stem = f"compare_models_{name}"
-    draw(results, raw / data.name, args.results / f"{stem}.png")
+    # The images are other people's data: their picture stays out of the results, which are published.
+    draw(results, raw / data.name, workspace.root / f"{stem}.png")
+    _say(f"{name}: image, reference and masks of some cases in {workspace.root / stem}.png")
     print(write_tables(results, args.results, stem, args.device, command, data.notes))
 
 

@@ -295,4 +295,4 @@ def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys):
     assert list(table["structure"]) == ["discs", "vertebrae", "mean"] and (table["cases"] == 4).all()
     assert table["network_evaluations_per_slice"].unique() == 10  # 5 samples of 2 steps
     assert "T = 4 has a mean Dice" in printed and "nnU-Net" in printed
-    assert (tmp_path / "results" / "compare_models_discs_and_vertebrae_2d.png").stat().st_size > 10_000
+    assert (tmp_path / "work" / "compare_models_discs_and_vertebrae_2d.png").stat().st_size > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,16 @@ class Measured:
 
 
 def measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int) -> Measured:
-    """Predict every fold's validation cases and score them; of diffusion models probe up to `probe_slices` a fold."""
+    """Predict every fold's validation cases and score them; of diffusion models probe up to `probe_slices` a fold.
+
+    What nnU-Net prints goes to a log.
+    """
+    log = workspace.log(data.name, model.trainer, model.configuration, "predict")
+    with log.open("w") as output, contextlib.redirect_stdout(output):
+        return _measure(workspace, data, model, probe_slices)
+
+
+def _measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int) -> Measured:
     folder = workspace.model_folder(data, model)
     masks: dict[str, Path] = {}
     facts, rows = [], []

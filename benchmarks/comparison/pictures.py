@@ -39,7 +39,7 @@ def draw(results: Sequence[Measured], raw: Path, path: Path, cases: int = 3) -> 
             axis.set_title(title.replace(", ", "\n"), fontsize=7)
             axis.set_axis_off()
         axes[0].text(0, 0, case, color="white", fontsize=6, va="bottom")
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=110))
 
 
 def _plane(path: Path) -> np.ndarray:

@@ -72,7 +72,7 @@ def write_tables(
     """Write `<stem>.csv` and `<stem>.md` into `folder`; returns the markdown."""
     summary, about = summarise(results), machine(device)
     write_csv(summary.assign(**about, command=command), folder / f"{stem}.csv")
-    machine_line = f"{about['cpu']}, {about['cores']} cores, PyTorch {about['torch']} on {about['threads']} threads"
+    machine_line = f"{about['cpu']}, {about['cores']} cores, PyTorch {about['torch']} (threads: {about['threads']})"
     parts = [
         f"# {stem}",
         f"    {command}",
@@ -82,7 +82,6 @@ def write_tables(
         *notes,
         "## Targets",
         "\n".join(f"- {line}" for line in verdicts(results, summary)),
-        f"![Image, reference and masks]({stem}.png)",
     ]
     text = "\n\n".join(parts) + "\n"
     write_text(text, folder / f"{stem}.md")
@@ -135,6 +134,8 @@ def _legend(results: Sequence[Measured]) -> str:
         "Dice is that of held-out cases, mean ± standard deviation over cases. A slice's seconds and evaluations after "
         "pre-segmentation include nnU-Net's own. Training steps are timed with nnU-Net's loading and augmentation.",
     ]
+    if len({result.facts["optimiser_steps"] for result in results}) > 1:
+        lines.append("The trainings are not of equal length: see steps x batch.")
     if sampled:
         probed = max(result.facts.get("probed_slices", 0) for result in results)
         lines.append(
