@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, on what, and which models."""
-    parser.add_argument("--out", type=Path, default=Path("spinesegdiff_demo"), help="default: ./spinesegdiff_demo")
-    parser.add_argument("--spider", type=Path, metavar="ROOT", help="SPIDER's folder instead of phantoms")
-    parser.add_argument("--compare", action="store_true", help="also train IISDM, and draw its samples' variance")
-    parser.add_argument("--patients", type=int, metavar="N", help="default: 25 phantoms, or all of SPIDER")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: %(default)s")
+    """Where, on what, how much of it."""
+    parser.add_argument(
+        "--out", default="spinesegdiff_demo", metavar="DIR", help="everything is written here; default: ./%(default)s"
+    )
+    parser.add_argument("--spider", metavar="ROOT", help="SPIDER's folder; default: phantoms in SPIDER's layout")
+    parser.add_argument("--compare", action="store_true", help="also train IISDM, and draw single samples")
+    parser.add_argument(
+        "--patients",
+        type=int,
+        metavar="N",
+        help="how many; the last fifth stays unseen; default: 30 phantoms, or all of SPIDER",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one, else cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the phantoms; default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="start anew; without it finished stages are kept")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew; default: keep finished stages")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the demo and print its table."""
-    from nnunetv2_diffusion.demo.pipeline import Demo, run_demo
+    """Run the demo."""
+    from nnunetv2_diffusion.demo.run import run_demo
 
-    spider = args.spider.resolve() if args.spider else None
-    demo = Demo(args.out.resolve(), spider, args.compare, args.patients, args.device, args.seed)
-    print(run_demo(demo, args.overwrite))
+    run_demo(args.out, args.spider, args.patients, args.seed, args.device, args.compare, args.overwrite)

@@ -41,11 +41,12 @@ class Model:
 
 
 # Both folds of nnU-Net: what refines its masks must train on masks of cases that it has not seen.
+BASELINE = Model("nnU-Net", "nnUNetTrainer_5epochs", folds=(0, 1))
 MODELS = (
-    Model("nnU-Net", "nnUNetTrainer_5epochs", folds=(0, 1)),
+    BASELINE,
     Model("IISDM", "nnUNetTrainerIISDM_5epochs", SMALL_IISDM, compared_only=True, draws=True),
     Model("SpineSegDiff", "nnUNetTrainerSpineSegDiff_5epochs", draws=True),
-    Model("SpineSegDiff + pre-segmentation", "nnUNetTrainerSpineSegDiffPreSeg_5epochs", PRESEG, refines="nnU-Net"),
+    Model("SpineSegDiff + pre-segmentation", "nnUNetTrainerSpineSegDiffPreSeg_5epochs", PRESEG, refines=BASELINE.name),
 )
 
 

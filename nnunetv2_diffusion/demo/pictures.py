@@ -1,75 +1,127 @@
-"""A picture of every unseen case: image, reference, and each model's mask and uncertainty."""
+"""The demo's pictures: image, reference, masks and uncertainty of a case, and single samples beside each other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import SimpleITK as sitk
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from nnunetv2_diffusion.demo.models import Model
+from nnunetv2_diffusion.evaluation.drawing import colour, panels, styled
+from nnunetv2_diffusion.evaluation.gallery import choose_slice
+from nnunetv2_diffusion.evaluation.images import read_volume
+from nnunetv2_diffusion.evaluation.labels import LabelScheme, display_name
+from nnunetv2_diffusion.evaluation.output import write_whole
 
-# Okabe and Ito's colours, told apart by colour-blind people: spinal canal, vertebrae, discs.
-COLOURS = {1: "#56b4e9", 2: "#e69f00", 3: "#cc79a7"}
-NAMES = {1: "spinal canal", 2: "vertebrae", 3: "discs"}
-
-
-def draw_cases(out: Path, images: Path, references: Path, models: Sequence[Model]) -> Path:
-    """Write `out/pictures/<case>.png` for every reference; returns the folder."""
-    folder = out / "pictures"
-    folder.mkdir(exist_ok=True)
-    for reference in sorted(references.glob("*.nii.gz")):
-        case = reference.name.removesuffix(".nii.gz")
-        predictions = {
-            model.name: out / "predictions" / f"{model.trainer}__{model.configuration}" / case for model in models
-        }
-        figure = draw_case(images / f"{case}_0000.nii.gz", reference, predictions)
-        figure.savefig(folder / f"{case}.png", dpi=110)
-    return folder
+UNCERTAINTY_MAP = "viridis"
+PANEL_WIDTH = 2.1  # inches
+DPI = 150
 
 
-def draw_case(image: Path, reference: Path, predictions: dict[str, Path]) -> Figure:
-    """Upper row: image with reference, then each model's mask; lower row: the image alone, then the uncertainties.
+@styled
+def draw_case(
+    image: Path,
+    reference: Path,
+    masks: Mapping[str, Path],
+    uncertainty: Mapping[str, Path],
+    labels: LabelScheme,
+    title: str,
+) -> Figure:
+    """Image and reference, then above each other every model's mask and its uncertainty.
 
     Args:
-        image, reference: one-slice sagittal files.
-        predictions: by model name, the path of its mask without `.nii.gz`.
+        image, reference: files of one case.
+        masks, uncertainty: a file a model, keyed by the model's name.
+        labels: the structures to outline.
+        title: over the figure.
     """
-    columns = len(predictions) + 1
-    figure = Figure(figsize=(3.2 * columns, 6.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, columns, squeeze=False)
-    picture = _upright(image)
-    _show(axes[0, 0], picture, _upright(reference), "reference")
-    _show(axes[1, 0], picture, None, "image")
-    for column, (name, stem) in enumerate(predictions.items(), start=1):
-        _show(axes[0, column], picture, _upright(stem.with_name(f"{stem.name}.nii.gz")), name)
-        axes[1, column].set_title("uncertainty", fontsize=9)
-        uncertainty = _upright(stem.with_name(f"{stem.name}_uncertainty.nii.gz"))
-        drawn = axes[1, column].imshow(uncertainty, cmap="viridis", vmin=0, vmax=1)
-        axes[1, column].set_axis_off()
-    figure.colorbar(drawn, ax=axes[1, 1:], orientation="horizontal", shrink=0.5, label="entropy of the mean (0 to 1)")
-    handles = [mpl.lines.Line2D([], [], color=COLOURS[label], label=NAMES[label]) for label in COLOURS]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(reference.name.removesuffix(".nii.gz"), fontsize=11)
+    volumes = {name: read_volume(path) for name, path in masks.items()}
+    truth, scan = read_volume(reference), read_volume(image)
+    cut = choose_slice(truth, list(volumes.values()), scan)
+    picture = cut.cut(scan).astype(float)
+    maps = {name: cut.cut(read_volume(path)).astype(float) for name, path in uncertainty.items()}
+    highest = max((float(np.percentile(values, 99.5)) for values in maps.values()), default=1.0)
+
+    columns = 2 + len(volumes)
+    figure, axes = _canvas(2, columns, picture)
+    for column, (name, outline) in enumerate(
+        [("Image", None), ("Reference", cut.cut(truth)), *((name, cut.cut(mask)) for name, mask in volumes.items())]
+    ):
+        _show(axes[0, column], picture, name)
+        if outline is not None:
+            _outline(axes[0, column], outline, labels)
+    drawn = None
+    for column, name in enumerate(volumes, start=2):
+        if name in maps:
+            axes[1, column].set_title("Uncertainty", fontweight="normal")
+            drawn = axes[1, column].imshow(maps[name], cmap=UNCERTAINTY_MAP, vmin=0, vmax=max(highest, 1e-6))
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes[1, 1], location="right", label="uncertainty, 0 to 1", fraction=0.3)
+    axes[1, 0].legend(handles=_handles(labels), loc="upper left", borderaxespad=0)
+    figure.suptitle(title)
     return figure
 
 
-def _upright(file: Path) -> np.ndarray:
-    """The slice as a radiologist looks at it: superior up, anterior to the left; [rows, columns]."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "RPI")
-    return sitk.GetArrayFromImage(image)[:, :, 0]
+@styled
+def draw_samples(
+    image: Path, reference: Path, samples: Mapping[str, Sequence[Path]], labels: LabelScheme, title: str
+) -> Figure:
+    """A row a model: the image with the reference, then single samples of the model, outlined.
+
+    Args:
+        image, reference: files of one case.
+        samples: masks of single samples, as many for every model, keyed by the model's name.
+        labels: the structures to outline.
+        title: over the figure.
+    """
+    truth, scan = read_volume(reference), read_volume(image)
+    drawn = {name: [read_volume(path) for path in paths] for name, paths in samples.items()}
+    cut = choose_slice(truth, [mask for masks in drawn.values() for mask in masks], scan)
+    picture = cut.cut(scan).astype(float)
+    figure, axes = _canvas(len(drawn), 1 + max(len(masks) for masks in drawn.values()), picture)
+    for row, (name, masks) in enumerate(drawn.items()):
+        outlines = [("Reference", truth), *((f"{name}, sample {n}", mask) for n, mask in enumerate(masks, start=1))]
+        for column, (heading, mask) in enumerate(outlines):
+            _show(axes[row, column], picture, heading)
+            _outline(axes[row, column], cut.cut(mask), labels)
+    figure.suptitle(title)
+    figure.legend(handles=_handles(labels), loc="outside lower center", ncols=len(labels.structures))
+    return figure
 
 
-def _show(axis: mpl.axes.Axes, picture: np.ndarray, mask: np.ndarray | None, title: str) -> None:
-    axis.imshow(picture, cmap="gray")
-    if mask is not None:
-        for label, colour in COLOURS.items():
-            if (mask == label).any():
-                axis.contour(mask == label, levels=[0.5], colors=[colour], linewidths=1.0)
-    axis.set_title(title, fontsize=9)
-    axis.set_axis_off()
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all."""
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=DPI))
+
+
+def _canvas(rows: int, columns: int, picture: np.ndarray) -> tuple[Figure, np.ndarray]:
+    height = PANEL_WIDTH * picture.shape[0] / picture.shape[1]
+    figure, axes = panels(rows, columns, (PANEL_WIDTH * columns, (height + 0.35) * rows + 0.4))
+    for axis in axes.flat:
+        axis.set_axis_off()
+        axis.grid(False)
+    return figure, axes
+
+
+def _show(axis: Axes, picture: np.ndarray, title: str) -> None:
+    low, high = np.percentile(picture, (1, 99.5))
+    axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+    axis.set_title(title, fontsize=mpl.rcParams["axes.titlesize"] - 2 * (len(title) > 20))
+
+
+def _outline(axis: Axes, mask: np.ndarray, labels: LabelScheme) -> None:
+    for number, structure in enumerate(labels.structures):
+        inside = labels.mask(mask, structure)
+        if inside.any() and not inside.all():
+            axis.contour(inside.astype(float), levels=[0.5], colors=[colour(number)], linewidths=1.1)
+
+
+def _handles(labels: LabelScheme) -> list[Line2D]:
+    return [
+        Line2D([], [], color=colour(number), label=display_name(structure))
+        for number, structure in enumerate(labels.structures)
+    ]

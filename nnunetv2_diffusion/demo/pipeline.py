@@ -1,168 +1,234 @@
-"""The demo: from SPIDER's files to scored masks of unseen patients, through the commands that a user would type."""
+"""The whole pipeline on phantoms or on SPIDER: convert, plan, preprocess, train, predict unseen patients, score.
+
+Every stage is a command that a user can type; they run in the output folder, with nnU-Net's folders set below it.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_diffusion.demo.models import BASELINE, TIMESTEPS, Model, chosen_models
-from nnunetv2_diffusion.demo.phantom import write_phantoms
-from nnunetv2_diffusion.demo.pictures import draw_cases
-from nnunetv2_diffusion.demo.runner import Runner, Stage
-from nnunetv2_diffusion.demo.scores import describe_scores, score_models
+from nnunetv2_diffusion.dataset_conversion.spider_files import list_series, select_cases
+from nnunetv2_diffusion.demo.models import BASELINE, SMALL, SMALL_IISDM, TIMESTEPS, Model, chosen_models
+from nnunetv2_diffusion.demo.phantom import Protocol, write_phantoms
+from nnunetv2_diffusion.demo.stages import Runner, Stage
 
-DATASET, DATASET_FOLDER = "503", "Dataset503_SPIDER_T1wT2w"
-PIXELS, SPACING = "128", "2.2"  # the phantoms' field of view of 280 mm
-SERIES = re.compile(r"(\d+)_(t1|t2|t2_SPACE)\.mha")
+MODALITY, CONTRAST, DATASET_ID = "T2w", "t2", 502
+DATASET = f"Dataset{DATASET_ID}_SPIDER_{MODALITY}"
+PHANTOM_PATIENTS, FEWEST_PATIENTS = 30, 5
+PHANTOM_PROTOCOL = Protocol(rows=200, columns=144)
+PHANTOM_GRID = "--size 112 80 --spacing 2.25"
+SPIDER_GRID = "--size 128 --spacing 2.5"
+DRAWN_SAMPLES = 4
+RECORD = "demo.json"
+OWN = ("phantoms", "unseen", "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "predictions", "samples", "scores")
+OWN_FILES = ("splits.json", "results.csv", RECORD)
+NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+EXTENSION = Path(__file__).resolve().parent.parent / "extension"
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What to run.
+    """What is run, where, on whom.
 
     Attributes:
-        out: everything is written below this folder.
-        spider: SPIDER's folder; None makes phantoms.
-        compare: also train IISDM.
-        patients: how many patients; the last fifth is held out. None takes 25 phantoms, or all of SPIDER.
-        device: "cpu" or "cuda".
+        folder: everything is written below it.
+        data: SPIDER's folder, or None for phantoms.
+        training, unseen: patients' numbers.
         seed: of the phantoms.
+        device: "cpu" or "cuda".
+        compare: all models of the paper's comparison.
     """
 
-    out: Path
-    spider: Path | None = None
-    compare: bool = False
-    patients: int | None = None
-    device: str = "cpu"
+    folder: Path
+    data: Path | None
+    training: tuple[int, ...]
+    unseen: tuple[int, ...]
     seed: int = 0
+    device: str = "cpu"
+    compare: bool = False
+
+    @property
+    def models(self) -> list[Model]:
+        """The rows of the table."""
+        return chosen_models(self.compare)
+
+    @property
+    def unseen_folder(self) -> Path:
+        """The converted patients that no model was trained on."""
+        return self.folder / "unseen" / DATASET
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every stage: nnU-Net's folders below ours, one process for everything on a CPU."""
+        own = {name: str(self.folder / name) for name in NNUNET_FOLDERS}
+        own |= {"nnUNet_extTrainer": str(EXTENSION), "nnUNet_compile": "f", "nnUNet_def_n_proc": "1"}
+        own |= {"PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"}
+        if self.device == "cpu":
+            own["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads bring a busy machine to a halt
+        return {**os.environ, **own}
+
+    def stages(self) -> list[Stage]:
+        """All stages in order."""
+        stages = [*self._data_stages(), *self._planning_stages()]
+        for model in self.models:
+            stages += [*self._training_stages(model), *self._prediction_stages(model)]
+        return stages
+
+    def _data_stages(self) -> list[Stage]:
+        data, grid = ("phantoms", PHANTOM_GRID) if self.data is None else (shlex.quote(str(self.data)), SPIDER_GRID)
+        convert = f"spinesegdiff convert {data} --modality {MODALITY} {grid} -np 1 --patients"
+        stages = [
+            Stage(
+                "convert-training",
+                f"convert {len(self.training)} patients for training",
+                f"{convert} {_ranges(self.training)} --splits splits.json",
+            ),
+            Stage(
+                "convert-unseen",
+                f"convert {len(self.unseen)} unseen patients",
+                f"{convert} {_ranges(self.unseen)} --out unseen",
+            ),
+        ]
+        if self.data is None:
+            number = len(self.training) + len(self.unseen)
+            stages.insert(0, Stage("phantoms", f"write {number} phantom patients", work=self._write_phantoms))
+        return stages
+
+    def _planning_stages(self) -> list[Stage]:
+        baselines = " --paper-baselines" if any(model.configuration == SMALL_IISDM for model in self.models) else ""
+        return [
+            Stage(
+                "preprocess",
+                "plan and preprocess",
+                f"nnUNetv2_plan_and_preprocess -d {DATASET_ID} -c 2d --verify_dataset_integrity -np 1 -npfp 1",
+                variables=(("nnUNet_n_proc_DA", "1"),),  # nnU-Net 2.8's planner cannot do with 0
+            ),
+            Stage(
+                "plan",
+                "add a small configuration and the pre-segmentation stage on it",
+                f"spinesegdiff plan -d {DATASET_ID} --small --base {SMALL} --timesteps {TIMESTEPS} "
+                f"--previous-trainer {BASELINE.trainer}{baselines}",
+            ),
+        ]
+
+    def _training_stages(self, model: Model) -> list[Stage]:
+        loaders = "0" if self.device == "cpu" else "4"
+        return [
+            Stage(
+                f"train-{model.slug}-fold{fold}",
+                f"train {model.name}, fold {fold}",
+                f"nnUNetv2_train {DATASET_ID} {model.configuration} {fold} -tr {model.trainer} -device {self.device}",
+                variables=(("nnUNet_n_proc_DA", loaders),),
+            )
+            for fold in model.folds
+        ]
+
+    def _prediction_stages(self, model: Model) -> list[Stage]:
+        masks = f"predictions/{model.slug}"
+        predict = (
+            f"spinesegdiff predict -i unseen/{DATASET}/imagesTr -d {DATASET_ID} -c {model.configuration} "
+            f"-f {model.folds[0]} -tr {model.trainer} -device {self.device}"
+        )
+        previous = "" if model.refines is None else f" -prev_stage_predictions predictions/{BASELINE.slug}"
+        stages = [
+            Stage(
+                f"predict-{model.slug}",
+                f"predict the unseen patients with {model.name}",
+                f"{predict} -o {masks} --uncertainty -npp 0 -nps 0{previous}",
+            ),
+            Stage(
+                f"evaluate-{model.slug}",
+                f"score {model.name}",
+                f"spinesegdiff evaluate -ref unseen/{DATASET}/labelsTr -pred {masks} -o scores/{model.slug} -np 1",
+            ),
+        ]
+        if not (self.compare and model.draws):
+            return stages
+        first_case = f"-num_parts {len(self.unseen)} -part_id 0 -npp 1 -nps 1"
+        return stages + [
+            Stage(
+                f"sample-{model.slug}-{seed}",
+                f"draw sample {seed} of {model.name} for a picture",
+                f"{predict} -o samples/{model.slug}/seed_{seed} --samples 1 --seed {seed} {first_case}",
+            )
+            for seed in range(1, DRAWN_SAMPLES + 1)
+        ]
+
+    def _write_phantoms(self) -> None:
+        patients = (*self.training, *self.unseen)
+        write_phantoms(self.folder / "phantoms", patients, self.seed, PHANTOM_PROTOCOL, progress=True)
+
+    def runner(self) -> Runner:
+        """What runs the stages."""
+        return Runner(self.folder, self.environment())
 
 
-def run_demo(demo: Demo, overwrite: bool = False, echo=print) -> str:
-    """Run all stages that are not done yet and return the table of scores.
+def choose_patients(data: Path | None, number: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The patients to train on and, the last fifth, the unseen ones.
+
+    Args:
+        data: SPIDER's folder, or None for phantoms.
+        number: how many patients in all, those of the lowest numbers; None for all of SPIDER, or 30 phantoms.
 
     Raises:
-        FileNotFoundError: `spider` holds no images.
-        ValueError: too few patients, or a folder that an earlier demo filled with other options.
-        RuntimeError: a command failed.
+        ValueError: fewer than 5 patients.
+        FileNotFoundError: `data` is no SPIDER folder.
     """
-    if overwrite and demo.out.is_dir():
-        _remove_earlier_demo(demo.out)
-    source, patients = _source(demo)
-    training, unseen = split_patients(patients)
-    _remember_options(demo)
-    runner = Runner(demo.out, echo)
-    models = chosen_models(demo.compare)
-    echo(f"{len(training)} patients to train on, {len(unseen)} unseen ones; everything goes to {demo.out}")
-    stages = [*_data_stages(demo, source, training, unseen), *_model_stages(demo, models)]
-    runner.run(stages)
-    references = demo.out / "unseen" / DATASET_FOLDER / "labelsTr"
-    scores = score_models(demo.out / "predictions", references, models)
-    scores.to_csv(demo.out / "scores.csv", index=False)
-    pictures = draw_cases(demo.out, references.with_name("imagesTr"), references, models)
-    text = describe_scores(scores, models)
-    return (
-        f"{text}\n{runner.seconds() / 60:.1f} minutes in all; a picture of every unseen case in {pictures}, "
-        f"scores in {demo.out / 'scores.csv'}"
-    )
+    if data is None:
+        patients = list(range(1, (PHANTOM_PATIENTS if number is None else number) + 1))
+    else:
+        patients = sorted({case.patient for case in select_cases(list_series(data)) if case.contrast == CONTRAST})
+        patients = patients[:number]
+    if (number is not None and number < FEWEST_PATIENTS) or len(patients) < FEWEST_PATIENTS:
+        found = len(patients) if number is None else number
+        raise ValueError(f"the demo needs at least {FEWEST_PATIENTS} patients with a {MODALITY} scan, not {found}")
+    unseen = max(1, len(patients) // 5)
+    return tuple(patients[:-unseen]), tuple(patients[-unseen:])
 
 
-def split_patients(patients: Sequence[int]) -> tuple[list[int], list[int]]:
-    """All but the last fifth to train on, the last fifth unseen."""
-    held_out = max(1, len(patients) // 5)
-    if len(patients) - held_out < 2:
-        raise ValueError(f"the demo needs at least 3 patients, not {len(patients)}")
-    return list(patients[:-held_out]), list(patients[-held_out:])
+def open_folder(demo: Demo, overwrite: bool = False) -> None:
+    """Make the output folder ready: new, or of the same demo, whose finished stages are kept.
+
+    Args:
+        demo: what is going to run.
+        overwrite: remove what an earlier demo wrote there first.
+
+    Raises:
+        FileExistsError: the folder holds something else than a demo.
+        ValueError: it holds a demo of other patients, data or seed.
+    """
+    record = {"data": str(demo.data), "training": demo.training, "unseen": demo.unseen, "seed": demo.seed}
+    record = json.loads(json.dumps(record))
+    path = demo.folder / RECORD
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if overwrite:
+            for name in (*OWN, "pictures", "logs"):
+                shutil.rmtree(demo.folder / name, ignore_errors=True)
+            for name in OWN_FILES:
+                (demo.folder / name).unlink(missing_ok=True)
+        elif earlier != record:
+            raise ValueError(f"{demo.folder} holds a demo of other patients or seed; use --overwrite or another --out")
+    elif demo.folder.is_dir() and any(demo.folder.iterdir()):
+        raise FileExistsError(f"{demo.folder} is not empty and holds no demo; name another folder with --out")
+    for name in NNUNET_FOLDERS:
+        (demo.folder / name).mkdir(parents=True, exist_ok=True)
+    (demo.folder / "splits.json").write_text(json.dumps(two_folds(demo.training)), encoding="utf-8")
+    path.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _source(demo: Demo) -> tuple[Path, list[int]]:
-    """SPIDER's folder, or where the phantoms go, and the patients' numbers."""
-    if demo.spider is None:
-        return demo.out / "phantoms", list(range(1, (25 if demo.patients is None else demo.patients) + 1))
-    found = {int(match[1]) for path in (demo.spider / "images").glob("*.mha") if (match := SERIES.match(path.name))}
-    if not found:
-        raise FileNotFoundError(f"{demo.spider}/images holds no <patient>_t1.mha or <patient>_t2.mha")
-    return demo.spider, sorted(found)[: demo.patients]
+def two_folds(patients: Sequence[int]) -> list[dict[str, list[str]]]:
+    """Every other patient trains, the others validate, and the other way round; nnU-Net's splits_final.json."""
+    cases = [f"SPIDER_{patient:03d}_{CONTRAST}" for patient in patients]
+    halves = cases[::2], cases[1::2]
+    return [{"train": train, "val": val} for train, val in (halves, halves[::-1])]
 
 
-def _remove_earlier_demo(out: Path) -> None:
-    if not (out / "demo.json").is_file() and any(out.iterdir()):
-        raise ValueError(f"{out} was not made by the demo and is not empty; it is not overwritten, name another folder")
-    shutil.rmtree(out)
-
-
-def _remember_options(demo: Demo) -> None:
-    """Keep the options in `demo.json`, so that a second run with others does not mix their results."""
-    options = {"spider": str(demo.spider), "patients": demo.patients, "seed": demo.seed}
-    file = demo.out / "demo.json"
-    if file.is_file() and json.loads(file.read_text()) != options:
-        raise ValueError(f"{demo.out} holds a demo with other options ({file}); add --overwrite or name another --out")
-    demo.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(options))
-
-
-def _data_stages(demo: Demo, source: Path, training: list[int], unseen: list[int]) -> list[Stage]:
-    raw = demo.out / "nnUNet_raw"
-    splits = demo.out / "two_folds.json"
-    convert = ("spinesegdiff", "convert", str(source), "--modality", "T1wT2w", "--size", PIXELS, "--spacing", SPACING)
-    stages = []
-    if demo.spider is None:
-        stages = [Stage("phantoms", function=lambda: write_phantoms(source, [*training, *unseen], demo.seed))]
-    return [
-        *stages,
-        Stage("folds", function=lambda: write_two_folds(source, training, splits)),
-        Stage("convert", (*convert, "--patients", _listed(training), "--out", str(raw), "--splits", str(splits))),
-        Stage("convert_unseen", (*convert, "--patients", _listed(unseen), "--out", str(demo.out / "unseen"))),
-        Stage(
-            "plan_and_preprocess",
-            ("nnUNetv2_plan_and_preprocess", "-d", DATASET, "-c", "2d", "--verify_dataset_integrity", "-np", "1"),
-            environment=(("nnUNet_n_proc_DA", "1"),),  # nnU-Net 2.8's planner cannot do without
-        ),
-        Stage(
-            "plan",
-            (
-                *("spinesegdiff", "plan", "-d", DATASET, "--small", "--base", "2d_small"),
-                *("--timesteps", str(TIMESTEPS), "--previous-trainer", BASELINE.trainer, "--paper-baselines"),
-            ),
-        ),
-    ]
-
-
-def _model_stages(demo: Demo, models: Sequence[Model]) -> list[Stage]:
-    images = str(demo.out / "unseen" / DATASET_FOLDER / "imagesTr")
-    stages = []
-    for model in models:
-        for fold in model.folds:
-            command = ("nnUNetv2_train", DATASET, model.configuration, fold, "-tr", model.trainer)
-            stages.append(Stage(f"train_{folder_name(model)}_{fold}", (*command, "-device", demo.device)))
-        output = str(demo.out / "predictions" / folder_name(model))
-        command = ("spinesegdiff", "predict", "-i", images, "-o", output, "-d", DATASET, "-c", model.configuration)
-        options = ("-tr", model.trainer, "-f", *model.folds, "--uncertainty", "-npp", "0", "-nps", "0")
-        options += ("-device", demo.device, *model.sampling)
-        stages.append(Stage(f"predict_{folder_name(model)}", command + options))
-    return stages
-
-
-def folder_name(model: Model) -> str:
-    """Where a model's predictions go, below `predictions`."""
-    return f"{model.trainer}__{model.configuration}"
-
-
-def write_two_folds(source: Path, patients: Sequence[int], file: Path) -> None:
-    """Two patient-wise folds in nnU-Net's form: patients in turn."""
-    cases: list[list[str]] = [[], []]
-    for number, patient in enumerate(patients):
-        names = {
-            match[2] for path in (source / "images").glob(f"{patient}_*.mha") if (match := SERIES.match(path.name))
-        }
-        contrasts = sorted({name[:2] for name in names})
-        cases[number % 2] += [f"SPIDER_{patient:03d}_{contrast}" for contrast in contrasts]
-    folds = [{"train": sorted(cases[1 - fold]), "val": sorted(cases[fold])} for fold in range(2)]
-    file.write_text(json.dumps(folds, indent=2))
-
-
-def _listed(patients: Sequence[int]) -> str:
-    return ",".join(str(patient) for patient in patients)
+def _ranges(patients: Sequence[int]) -> str:
+    """`1-24` for the converter, which passes over numbers in a range that the data do not hold."""
+    return str(patients[0]) if len(patients) == 1 else f"{patients[0]}-{patients[-1]}"

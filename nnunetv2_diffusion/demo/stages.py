@@ -26,21 +26,21 @@ class Stage:
     Attributes:
         name: names its log and its marker.
         title: as people read it.
-        command: the words of the command.
+        command: as it is typed in a shell, without pipes and variables.
         work: what runs instead of a command; it may print.
         variables: environment variables of this stage alone.
     """
 
     name: str
     title: str
-    command: tuple[str, ...] = ()
+    command: str = ""
     work: Callable[[], object] | None = None
     variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def shown(self) -> str:
         """The command line with this stage's own variables in front."""
-        return " ".join([*(f"{name}={value}" for name, value in self.variables), shlex.join(self.command)])
+        return " ".join([*(f"{name}={value}" for name, value in self.variables), self.command])
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Runner:
 
     def _call(self, stage: Stage) -> None:
         log = self.folder / "logs" / f"{stage.name}.log"
-        execute, command = self.execute, list(stage.command)
+        execute, command = self.execute, shlex.split(stage.command)
         if execute is None:
             execute, command = execute_and_watch, [find_script(command[0]), *command[1:]]
         status = execute(command, self.folder, {**self.environment, **dict(stage.variables)}, log)
