@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ import SimpleITK as sitk
 
 from nnunetv2_diffusion.inference.preview import Picture, write_preview
 from nnunetv2_diffusion.inference.scans import ScanSource
+
+# What follows a scan's name in the names of its mask, its map and its probabilities.
+_ADDITIONS = ("", "_uncertainty", "_probabilities")
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,23 @@ def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str
 
     Raises:
         OSError: it cannot be created or written to.
-        ValueError: a mask would be written over the scan that it is made of.
+        ValueError: something would be written over a scan, or over what belongs to another one.
     """
-    staging = folder / f".partial_{os.getpid()}"
     try:
-        staging.mkdir(parents=True)
-        staging.rmdir()
+        folder.mkdir(parents=True, exist_ok=True)
+        _staging_folder(folder).rmdir()
     except OSError as error:
         raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another output folder") from error
-    scans = {file.resolve() for source in sources for file in source.files}
+    taken = {file.resolve() for source in sources for file in source.files}
     for source in sources:
-        target = folder / f"{source.name}{ending or source.output_ending}"
-        if target.resolve() in scans:
-            raise ValueError(f"the mask {target} would overwrite a scan: choose another output folder")
+        for addition in _ADDITIONS:
+            target = folder / f"{source.name}{addition}{ending or source.output_ending}"
+            if target.resolve() in taken:
+                raise ValueError(
+                    f"{target} would be written over a scan or another scan's result: choose another output folder, "
+                    "or take masks and maps out of the folder of scans"
+                )
+            taken.add(target.resolve())
 
 
 def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str, labels: Mapping[str, Any]) -> None:
@@ -64,12 +72,11 @@ def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str
     Raises:
         OSError: a file cannot be written; none is left then.
     """
-    staging = folder / f".partial_{os.getpid()}"
-    images = {f"{name}{ending}": found.mask, f"{name}_uncertainty{ending}": found.uncertainty}
-    if found.probabilities is not None:
-        images[f"{name}_probabilities{ending}"] = found.probabilities
+    results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities), strict=True)
+    images = {f"{name}{addition}{ending}": image for addition, image in results if image is not None}
+    staging = None
     try:
-        staging.mkdir()
+        staging = _staging_folder(folder)
         for file, image in images.items():
             sitk.WriteImage(image, str(staging / file), useCompression=True)
         write_preview(staging / f"{name}.png", found.picture, labels, title=name)
@@ -80,4 +87,10 @@ def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str
     except (OSError, RuntimeError) as error:
         raise OSError(f"{folder / name} cannot be written: is the disk full or the folder read-only?") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging_folder(folder: Path) -> Path:
+    """A new hidden folder beside what will be written."""
+    return Path(tempfile.mkdtemp(prefix=".partial_", dir=folder))

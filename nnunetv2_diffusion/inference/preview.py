@@ -19,7 +19,7 @@ COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0
 _WHITE_PERCENTILE = 99.5
 _HEIGHT_INCHES = 5.0
 _PANEL_INCHES = (1.5, 10.0)
-_DPI = 120
+_DPI = 100
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write_preview(file: Path, picture: Picture, labels: Mapping[str, Any], title
     for axis in axes:
         axis.set_axis_off()
     figure.colorbar(drawn, ax=axes[2], shrink=0.8, label="uncertainty")
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium", parse_math=False)
     if present:
         figure.legend(handles=present, loc="outside lower center", ncols=len(present), frameon=False)
     figure.savefig(file, format="png")

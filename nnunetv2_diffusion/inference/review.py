@@ -19,7 +19,8 @@ class ReviewThresholds:
     """Above which a segmentation is implausible.
 
     Attributes:
-        uncertainty: mean uncertainty within all that was segmented, 0 to 1.
+        uncertainty: mean uncertainty within all that was segmented, 0 to 1. It is meant for the entropy of the
+            step-uncertainty ensemble and of nnU-Net; IISDM's variance never exceeds 0.25.
         smallest_piece_mm2: smaller pieces are neither a structure nor a second canal.
         canals: separate pieces of the spinal canal.
         side_border_mm: length along which a slice's mask touches the anterior or posterior edge of the image.
@@ -108,10 +109,10 @@ def review_reasons(
     }
     if not any(pieces.values()):
         return ["nothing was found"]
-    reasons = [f"{name} was not found" for name, count in pieces.items() if count == 0]
+    reasons = [f"{name}: not found" for name, count in pieces.items() if count == 0]
     for name, count in pieces.items():
         if "canal" in name and count > thresholds.canals:
-            reasons.append(f"{name} is in {count} separate pieces")
+            reasons.append(f"{name}: {count} separate pieces")
     if mean_uncertainty is not None and mean_uncertainty > thresholds.uncertainty:
         reasons.append(f"mean uncertainty in the mask is {mean_uncertainty:.2f}, above {thresholds.uncertainty:g}")
     for edges, limit in ((_SIDES, thresholds.side_border_mm), (_ENDS, thresholds.end_border_mm)):

@@ -121,7 +121,7 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options.probabilities)
     report = {
         "input": name,
-        "model": describe_model(model),
+        "model": _describe_model(model),
         "device": str(model.predictor.device),
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
         "covered": _covered(volume, indices, model),
@@ -212,7 +212,7 @@ def _covered(volume: SagittalVolume, indices: Sequence[int], model: Segmentation
     }
 
 
-def describe_model(model: SegmentationModel) -> dict[str, Any]:
+def _describe_model(model: SegmentationModel) -> dict[str, Any]:
     """What a reader of the results must know of the model: names, folds, settings and seed."""
     predictor = model.predictor
     network = predictor.diffusion_network
@@ -226,5 +226,6 @@ def describe_model(model: SegmentationModel) -> dict[str, Any]:
         "checkpoint": model.checkpoint,
         "settings": settings,
         "seed": None if settings is None else settings["seed"],
-        "baseline": None if model.baseline is None else describe_model(model.baseline),
+        "precision": predictor.precision,
+        "baseline": None if model.baseline is None else _describe_model(model.baseline),
     }

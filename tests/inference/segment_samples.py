@@ -134,6 +134,8 @@ def write_model(
             manager.get_label_manager(description).num_segmentation_heads,
             enable_deep_supervision=False,
         )
+        if isinstance(network, DiffusionNetwork):
+            network.regions.fill_(manager.get_label_manager(description).has_regions)
         checkpoint = {
             "network_weights": network.state_dict(),
             "optimizer_state": {},

@@ -48,16 +48,15 @@ def run(*arguments: object) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "written"),
+    ("name", "written", "pixel"),
     [
-        ("scan.nii.gz", "scan.nii.gz"),
-        ("scan.nii", "scan.nii.gz"),
-        ("scan.mha", "scan.mha"),
-        ("scan.mhd", "scan.mha"),
-        ("scan.nrrd", "scan.nrrd"),
+        ("scan.nii.gz", "scan.nii.gz", sitk.sitkInt16),
+        ("scan.nii", "scan.nii.gz", sitk.sitkFloat32),
+        ("scan.mha", "scan.mha", sitk.sitkFloat32),
+        ("scan.mhd", "scan.mha", sitk.sitkInt16),
+        ("scan.nrrd", "scan.nrrd", sitk.sitkUInt8),
     ],
 )
-@pytest.mark.parametrize("pixel", [sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkUInt8], ids=["int16", "float32", "uint8"])
 def test_formats_keep_the_geometry(folder, scan, tmp_path, name, written, pixel):
     image = sitk.Cast(scan / 3 if pixel == sitk.sitkUInt8 else scan, pixel)
     sitk.WriteImage(image, str(tmp_path / name), useCompression=pixel == sitk.sitkFloat32)
@@ -121,9 +120,9 @@ def test_json_tells_all_and_betrays_nothing(folder, scan, tmp_path):
 def test_preview_is_a_picture(folder, scan, tmp_path):
     from matplotlib.image import imread
 
-    sitk.WriteImage(scan, str(tmp_path / "scan.mha"))
-    assert run(tmp_path / "scan.mha", tmp_path / "out", "--model", folder) == 0
-    picture = imread(tmp_path / "out" / "scan.png")[..., :3]
+    sitk.WriteImage(scan, str(tmp_path / "$scan_$.mha"))
+    assert run(tmp_path / "$scan_$.mha", tmp_path / "out", "--model", folder) == 0
+    picture = imread(tmp_path / "out" / "$scan_$.png")[..., :3]
     assert min(picture.shape[:2]) > 300
     for colour in ((0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00), (0x00, 0x9E, 0x73)):
         near = np.abs(picture - np.array(colour) / 255).max(axis=-1) < 0.02
@@ -181,8 +180,11 @@ def test_output_that_cannot_be_written(folder, scan, tmp_path, capsys):
     assert "cannot be written to" in capsys.readouterr().err
     before = (tmp_path / "scan.mha").read_bytes()
     assert run(tmp_path / "scan.mha", tmp_path, "--model", folder) == 2
-    assert "would overwrite a scan" in capsys.readouterr().err
+    assert "would be written over a scan" in capsys.readouterr().err
     assert (tmp_path / "scan.mha").read_bytes() == before
+    sitk.WriteImage(scan, str(tmp_path / "scan_uncertainty.mha"))
+    assert run(tmp_path, tmp_path / "out", "--model", folder) == 2
+    assert "scan_uncertainty.mha would be written over" in capsys.readouterr().err
 
 
 def test_nothing_half_written_when_the_disk_is_full(folder, scan, tmp_path, capsys, monkeypatch):

@@ -82,7 +82,7 @@ def check_round_trip(model, image: sitk.Image, labels: sitk.Image) -> None:
 
 @pytest.mark.parametrize("direction", AXIS_ALIGNED, ids=lambda d: sitk_code(d))
 def test_all_48_orientations(model, direction):
-    check_round_trip(model, *turned(direction, (7, 52, 60), (4.0, 1.0, 1.0)))
+    check_round_trip(model, *turned(direction, (5, 52, 60), (4.0, 1.0, 1.0)))
 
 
 @pytest.mark.parametrize("direction", OBLIQUE)
@@ -116,8 +116,8 @@ def test_sizes_and_spacings(model, size, spacing):
     on_scan = dice(sitk.GetArrayFromImage(result.mask), sitk.GetArrayFromImage(labels))
     # interpolating 4.5 mm axial slices smears the phantom's edges; everything else is sharp
     assert min(on_scan) > (0.7 if spacing[2] == 4.5 else 0.93)
-    # where the scan is coarser than the model's grid, the truth between its pixels is not to be had
-    assert (np.array(on_scan) > np.array(dice_on_model_grid(model, image)) - 0.01).all()
+    # edges of a fine scan lie between the model's pixels, and the truth between a coarse scan's pixels is unknown
+    assert (np.array(on_scan) > np.array(dice_on_model_grid(model, image)) - 0.015).all()
     assert any("axial" in warning for warning in result.report["warnings"]) == (spacing[2] == 4.5)
 
 

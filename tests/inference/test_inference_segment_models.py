@@ -130,7 +130,7 @@ def test_folds_are_averaged_as_nnunet_does(folder, scan):
 def test_results_do_not_depend_on_the_batch(folder, scan, tile):
     results = []
     for batch in (1, 3):
-        model = load_model(folder, folds=[0], device="cpu", slice_batch=batch)
+        model = load_model(folder, [0], device="cpu", slice_batch=batch, precision="float32")
         model.predictor.configuration_manager.configuration["patch_size"] = [tile, tile]
         results.append(segment(scan, model, slices=3, probabilities=True))
     for name in ("uncertainty", "probabilities"):
@@ -174,6 +174,25 @@ def test_model_trained_on_whole_volumes_normalises_over_the_scan(tmp_path, scan)
     whole = predictor.predict_single_npy_array(array[None], {"spacing": spacing}, None, None, False)
     for found in model.predict(array, spacing, [1, 4]):
         np.testing.assert_array_equal(found.mask, whole[..., found.position])
+
+
+def test_regions(tmp_path, scan):
+    """A region's probabilities are a sigmoid's; the mask is nnU-Net's, later regions over earlier ones."""
+    labels = {"background": 0, "spine": [1, 2, 3], "bone": [2, 3], "discs": 3}
+    description = dataset_json(64, 1.0, labels=labels, regions_class_order=[1, 2, 3])
+    folder = write_model(tmp_path, description=description)
+    model = load_model(folder, device="cpu")
+    result = segment(scan, model, probabilities=True)
+    heads = sitk.GetArrayFromImage(result.probabilities)
+    central = np.flatnonzero(heads.any(axis=(0, 2, 3)))[0]
+    heads, mask = heads[:, central], sitk.GetArrayFromImage(result.mask)[central]
+    expected = np.zeros_like(mask)
+    for label, head in enumerate(heads, start=1):
+        expected[head > 0.5] = label
+    np.testing.assert_array_equal(mask, expected)
+    areas = {name: figures["area_mm2"] for name, figures in result.report["structures"].items()}
+    assert areas == {"spine": (mask > 0).sum(), "bone": (mask > 1).sum(), "discs": (mask == 3).sum()}
+    assert 0 < areas["spine"] < mask.size
 
 
 def preseg_plans() -> dict:

@@ -39,13 +39,13 @@ def test_nothing_found():
 def test_missing_structure():
     mask = spine()
     mask[mask == 3] = 0
-    assert reasons(mask) == ["discs was not found"]
+    assert reasons(mask) == ["discs: not found"]
 
 
 def test_several_canals():
     mask = spine()
     mask[90:95, 60:80] = 0
-    assert reasons(mask) == ["spinal_canal is in 2 separate pieces"]
+    assert reasons(mask) == ["spinal_canal: 2 separate pieces"]
     assert reasons(mask, canals=2) == []
     mask = spine()
     mask[20:24, 20:40] = 1  # 4 x 10 mm = 40 mm²
