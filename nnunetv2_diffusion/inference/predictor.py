@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.inference.data_iterators import PreprocessAdapter
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -179,6 +181,32 @@ class DiffusionPredictor(nnUNetPredictor):
         for name, values in zip(self.map_names, arrays, strict=True):
             write_map(values, properties, Path(f"{output_file_truncated}_{name}.nii.gz"))
 
+    def _manage_input_and_output_lists(
+        self,
+        list_of_lists_or_source_folder,
+        output_folder_or_list_of_truncated_output_files,
+        folder_with_segs_from_prev_stage=None,
+        overwrite=True,
+        part_id=0,
+        num_parts=1,
+        save_probabilities=False,
+    ):
+        """As nnU-Net's; without `overwrite`, a case that lacks one of its maps is predicted again."""
+        lists = super()._manage_input_and_output_lists(
+            list_of_lists_or_source_folder,
+            output_folder_or_list_of_truncated_output_files,
+            folder_with_segs_from_prev_stage,
+            True,
+            part_id,
+            num_parts,
+        )
+        if overwrite or lists[1] is None:
+            return lists
+        endings = [self.dataset_json["file_ending"], *(f"_{name}.nii.gz" for name in self.map_names)]
+        endings += [".npz"] * save_probabilities
+        todo = [not all(Path(f"{output}{ending}").is_file() for ending in endings) for output in lists[1]]
+        return tuple(list(itertools.compress(column, todo)) for column in lists)
+
     def predict_from_files_sequential(
         self,
         list_of_lists_or_source_folder,
@@ -191,7 +219,13 @@ class DiffusionPredictor(nnUNetPredictor):
 
         Args: those of nnU-Net. Masks are written; to get arrays back use nnU-Net's `predict_single_npy_array`.
         """
-        Path(output_folder_or_list_of_truncated_output_files).mkdir(parents=True, exist_ok=True)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        folder = Path(output_folder_or_list_of_truncated_output_files)
+        folder.mkdir(parents=True, exist_ok=True)
+        # nnU-Net's postprocessing and evaluation read them.
+        save_json(arguments, str(folder / "predict_from_raw_data_args.json"))
+        save_json(self.dataset_json, str(folder / "dataset.json"), sort_keys=False)
+        save_json(self.plans_manager.plans, str(folder / "plans.json"), sort_keys=False)
         images, outputs, previous = self._manage_input_and_output_lists(
             list_of_lists_or_source_folder,
             output_folder_or_list_of_truncated_output_files,
