@@ -11,7 +11,7 @@ from pathlib import Path
 COMMANDS = Path(sys.executable).parent
 
 
-def run(command: str, *arguments: object, timeout: float = 570, **environment: str) -> str:
+def run(command: str, *arguments: object, timeout: float = 3000, **environment: str) -> str:
     """Run a console command; its standard output. A failure shows both streams."""
     done = subprocess.run(
         [COMMANDS / command, *map(str, arguments)],

@@ -141,8 +141,11 @@ def threads_for_processes() -> Iterator[None]:
     class Threads:
         Pool = staticmethod(ThreadPool)
 
+    import nnunetv2.utilities.utils
+
     get_context = multiprocessing.get_context
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nnunetv2.utilities.utils, "Pool", ThreadPool)
         patch.setattr(multiprocessing, "get_context", lambda m=None: Threads if m == "spawn" else get_context(m))
         yield
 
