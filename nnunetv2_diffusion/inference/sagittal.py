@@ -27,7 +27,7 @@ _THICK = 2.0
 class SagittalVolume:
     """A scan with its grey scale set, in RAS+ orientation, and the model's grid for each of its slices.
 
-    `sizes` (height, width) and `spacing` (mm) are those of the model's grid.
+    `size` (height, width) and `spacing` (mm) are those of the model's grid.
     """
 
     scan: sitk.Image
@@ -75,10 +75,10 @@ class SagittalVolume:
         ]
         return np.concatenate(planes, axis=2)
 
-    def plane_on_scan(self, plane: np.ndarray, index: int, default_value: float = 0) -> np.ndarray:
+    def plane_on_scan(self, plane: np.ndarray, index: int) -> np.ndarray:
         """A float map [z, y] on the model's grid of slice `index`, interpolated at the scan's own pixels [z, y]."""
         on_grid = self.grid(index).image(np.ascontiguousarray(plane[..., None], dtype=np.float32))
-        back = resample_to_image(on_grid, sagittal_slice(self.image, index), "linear", default_value)
+        back = resample_to_image(on_grid, sagittal_slice(self.image, index), "linear")
         return sitk.GetArrayFromImage(back)[..., 0]
 
     def to_scan(self, array: np.ndarray) -> sitk.Image:

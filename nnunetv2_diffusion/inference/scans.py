@@ -93,8 +93,10 @@ def find_scans(path: Path, series: str | None = None) -> tuple[list[ScanSource],
         FileNotFoundError: the path does not exist, or there is no scan in it.
         ValueError: no such series.
     """
-    if path.is_file():
+    if path.is_file() and series is None:
         return [_file_source(path)], []
+    if path.is_file():
+        raise ValueError(f"--series {series} was given, but {path} is a file: name the folder of the DICOM series")
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: expected a scan or a folder of scans")
     files = [_file_source(file) for file in sorted(path.iterdir()) if file.is_file() and _ending(file)]

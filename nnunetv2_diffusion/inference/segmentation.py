@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nnunetv2_diffusion.inference.sagittal import SagittalVolume, slice_indices
 from nnunetv2_diffusion.inference.scans import Scan, find_scans, scan_from_image
 
 _PACKAGES = ("nnunetv2-diffusion", "nnunetv2", "torch", "SimpleITK", "numpy")
+SAY = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def segment_files(
     options: Options,
     series: str | None = None,
     ending: str | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = SAY,
 ) -> list[str]:
     """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
 

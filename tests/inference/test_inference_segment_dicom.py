@@ -134,6 +134,8 @@ def test_series_that_is_not_there(study, tmp_path):
     sitk.WriteImage(sagittal()[0], str(tmp_path / "files" / "a.mha"))
     with pytest.raises(ValueError, match="no DICOM series"):
         find_scans(tmp_path / "files", "1")
+    with pytest.raises(ValueError, match=r"a\.mha is a file"):
+        find_scans(tmp_path / "files" / "a.mha", "1")
 
 
 def test_one_series_of_every_study_below(tmp_path):
