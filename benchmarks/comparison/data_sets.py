@@ -103,7 +103,8 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
 
 
 def _holds_vertebrae(source: Path, case: Series) -> bool:
-    values = np.unique(sitk.GetArrayViewFromImage(read_scan(source / "masks" / case.file_name)))
+    mask = read_scan(source / "masks" / case.file_name)
+    values = np.unique(sitk.GetArrayFromImage(mask))
     return any(value in span for value in values.tolist() for span in SPIDER_VALUES["vertebrae"])
 
 
@@ -116,7 +117,7 @@ def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
     for path in sorted((source / "images").glob("*.nii.gz")):
         case = path.name.removesuffix(".nii.gz")
         image, labels = (to_ras(read_scan(source / part / path.name)) for part in ("images", "labels"))
-        if set(SLICE_LABELS.values()) - set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()):
+        if set(SLICE_LABELS.values()) - set(np.unique(sitk.GetArrayFromImage(labels)).tolist()):
             incomplete.append(case)
             continue
         grid = _plane(image, size)
