@@ -15,6 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
+from nnunetv2_diffusion.inference.input_images import check_images
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import (
     baseline_folder,
@@ -90,21 +91,19 @@ def predict_folder(
         num_parts, part_id: predict every num_parts-th case, starting at part_id.
 
     Raises:
-        FileNotFoundError: no images there.
-        ValueError: part numbers that do not fit, or masks of the previous stage that do not fit their images.
+        FileNotFoundError: no images there, or channels of them.
+        ValueError: part numbers that do not fit, damaged images, or masks of the previous stage that do not fit theirs.
     """
-    _check_images(Path(images), predictor.dataset_json["file_ending"])
-    if not 0 <= part_id < num_parts:
-        raise ValueError(f"-part_id must lie in 0 ... {num_parts - 1} for -num_parts {num_parts}, not {part_id}")
+    in_this_process = preprocessing_processes == 0 and export_processes == 0
+    _check_parts(num_parts, part_id, in_this_process)
+    check_images(Path(images), predictor.dataset_json)
     if predictor.configuration_manager.previous_stage_name is None:
         previous_stage = None
     else:
         previous_stage = str(_previous_stage_masks(predictor, images, Path(output), previous_stage))
     Path(output).mkdir(parents=True, exist_ok=True)
     options = {"save_probabilities": save_probabilities, "overwrite": overwrite}
-    if preprocessing_processes == 0 and export_processes == 0:
-        if num_parts > 1:
-            raise ValueError("-num_parts needs -npp and -nps above 0, as in nnUNetv2_predict")
+    if in_this_process:
         predictor.predict_from_files_sequential(
             images, output, folder_with_segs_from_prev_stage=previous_stage, **options
         )
@@ -133,11 +132,13 @@ def _previous_stage_masks(predictor: DiffusionPredictor, images: str, output: Pa
     return Path(previous_stage)
 
 
-def _check_images(folder: Path, file_ending: str) -> None:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the input folder {folder} does not exist")
-    if not any(path.name.endswith(f"_0000{file_ending}") for path in folder.iterdir()):
-        raise FileNotFoundError(f"{folder} holds no image named <case>_0000{file_ending}, the dataset's file ending")
+def _check_parts(num_parts: int, part_id: int, in_this_process: bool) -> None:
+    if num_parts < 1:
+        raise ValueError(f"-num_parts must be at least 1, not {num_parts}")
+    if not 0 <= part_id < num_parts:
+        raise ValueError(f"-part_id must lie in 0 ... {num_parts - 1} for -num_parts {num_parts}, not {part_id}")
+    if num_parts > 1 and in_this_process:
+        raise ValueError("-num_parts needs -npp or -nps above 0, as in nnUNetv2_predict")
 
 
 def predict_validation(

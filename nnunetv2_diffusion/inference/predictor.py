@@ -51,6 +51,8 @@ class DiffusionPredictor(nnUNetPredictor):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if not 0 < self.tile_step_size <= 1:
+            raise ValueError(f"-step_size must be above 0 and at most 1, not {self.tile_step_size:g}")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, not {batch_size}")
         self.overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
