@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from nnunet_samples import TinyProject, nnunet_environment
 
-# Read by nnU-Net when it is imported: pools of one process, and no others in which to augment.
+# Read by nnU-Net when it is imported: pools of one process.
 os.environ.setdefault("nnUNet_def_n_proc", "1")
+# Read by PyTorch when it is imported: threads that wait for each other sleep, rather than take a busy machine's cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent.parent
 
