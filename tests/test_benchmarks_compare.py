@@ -24,7 +24,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import compare_models  # noqa: E402
 from comparison import data_sets, models, probe, tables, training  # noqa: E402
-from comparison.measuring import Measured  # noqa: E402
+from comparison.measuring import Measured, annotated_structures  # noqa: E402
 
 from nnunetv2_diffusion.networks import DiffusionNetwork  # noqa: E402
 from nnunetv2_diffusion.settings import DiffusionSettings  # noqa: E402
@@ -227,6 +227,13 @@ def test_targets_are_judged_by_what_was_measured(short, seconds, words):
     lines = tables.verdicts(results, tables.summarise(results))
     assert [line.partition(":")[0] for line in lines[:3]] == words
     assert "better than nnU-Net on discs: mean difference +0.0250" in lines[3] and "1 of 2 cases" in lines[3]
+
+
+def test_structures_that_no_reference_holds_are_not_scored():
+    """A disc predicted where the data set annotates none is no score; one missing in a single case is."""
+    rows = [("c0", "discs", 0.0, 0), ("c1", "discs", 0.0, 0), ("c0", "vertebrae", 0.0, 0), ("c1", "vertebrae", 0.9, 7)]
+    kept = annotated_structures(pd.DataFrame(rows, columns=["case", "structure", "dice", "reference_voxels"]))
+    assert kept.to_numpy().tolist() == [["c0", "vertebrae", 0.0], ["c1", "vertebrae", 0.9]]
 
 
 def test_tables_hold_means_over_cases_and_the_very_command(tmp_path: Path):

@@ -85,7 +85,13 @@ def _measure(workspace: Workspace, data: RawData, model: Model, probe_slices: in
         facts.append({**predictor.timing(), **_training_facts(folder / f"fold_{fold}"), **_settings(predictor)})
         if model.diffuses:
             facts[-1] |= _probe(predictor, probed)
-    return Measured(model, pd.DataFrame(rows), _over_folds(facts, rows), masks)
+    return Measured(model, annotated_structures(pd.DataFrame(rows)), _over_folds(facts, rows), masks)
+
+
+def annotated_structures(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the structures that some reference holds: a data set without discs cannot tell of them."""
+    held = scores.groupby("structure")["reference_voxels"].transform("sum") > 0
+    return scores[held].drop(columns="reference_voxels").reset_index(drop=True)
 
 
 def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
@@ -96,8 +102,9 @@ def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
         reference = read_volume(preprocessed / "gt_segmentations" / path.name).array
         prediction = read_volume(path).array
         for structure in labels.structures:
-            score = dice(labels.mask(reference, structure), labels.mask(prediction, structure))
-            rows.append({"case": case, "structure": structure, "dice": score})
+            true, predicted = (labels.mask(array, structure) for array in (reference, prediction))
+            row = {"case": case, "structure": structure, "dice": dice(true, predicted)}
+            rows.append({**row, "reference_voxels": int(true.sum())})
     return rows
 
 
