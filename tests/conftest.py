@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import real_spine
 from nnunet_samples import TinyProject, nnunet_environment
 
 # Read by nnU-Net when it is imported: pools of one process.
@@ -50,3 +51,9 @@ def tiny(tiny_project: TinyProject) -> Iterator[TinyProject]:
     """`tiny_project`, its folders set in nnU-Net's environment variables."""
     with nnunet_environment(tiny_project.root):
         yield tiny_project
+
+
+@pytest.fixture(scope="session")
+def real_model(real_mri: Path, tmp_path_factory: pytest.TempPathFactory) -> real_spine.RealModel:
+    """SpineSegDiff trained on real MRI by the stock commands, for five epochs (minutes), and patients it never saw."""
+    return real_spine.train(real_mri, tmp_path_factory.mktemp("real_model"))

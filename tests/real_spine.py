@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,10 @@ class RealModel:
         return self.root / "unseen" / "Dataset502_SPIDER_T2w" / "labelsTr"
 
     def pseudo_dice(self) -> list[float]:
-        """Mean over labels, an epoch each, from nnU-Net's training log."""
+        """Of the vertebrae, label 2, an epoch each, from nnU-Net's training log."""
         log = next((self.results / "fold_all").glob("training_log*.txt")).read_text()
-        return [float(line.split("(")[1].split(")")[0]) for line in log.splitlines() if "Pseudo dice" in line]
+        epochs = [re.findall(r"float32\(([\w.]+)\)", line) for line in log.splitlines() if "Pseudo dice" in line]
+        return [float(labels[1]) for labels in epochs]
 
 
 def train(real_mri: Path, root: Path) -> RealModel:
