@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
-REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "seaborn>=0.12", "statsmodels>=0.14"]
+REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "statsmodels>=0.14"]
 TEST = [
     "pytest>=7",
     "ruff>=0.6",
@@ -40,7 +40,7 @@ setup(
         "scipy>=1.11.1",
         "acvl-utils>=0.2.6",
         "pandas>=2.1.1",
-        "matplotlib>=3.7",
+        "matplotlib>=3.10",
         "tqdm>=4.60",
     ],
     extras_require={"report": REPORT, "test": TEST},
