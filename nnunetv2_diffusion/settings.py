@@ -55,6 +55,7 @@ class DiffusionSettings:
 
     def __post_init__(self) -> None:
         _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
+        _check_types(self)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampler", self.sampler, SAMPLERS)
         _one_of("prediction", self.prediction, PREDICTIONS)
@@ -116,6 +117,20 @@ def _at_least_one(settings: DiffusionSettings, *names: str) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def _check_types(settings: DiffusionSettings) -> None:
+    """A plans file is edited by hand: "0.5" or 1.5 for a whole number is named, not a TypeError later on."""
+    for name in ("schedule_timesteps", "start_timestep", "seed"):
+        value = getattr(settings, name)
+        if not isinstance(value, int | None) or isinstance(value, bool) or (name == "seed" and value is None):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+    for name in ("beta_start", "beta_end", "eta"):
+        value = getattr(settings, name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a number, not {value!r}")
+    if not isinstance(settings.mirror_samples, bool):
+        raise ValueError(f"mirror_samples must be true or false, not {settings.mirror_samples!r}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

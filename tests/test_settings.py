@@ -48,6 +48,15 @@ def test_counts_are_whole_numbers_of_at_least_one(name, value):
         ({"start_timestep": 8}, "sampling_steps is 10, but only 9 timesteps can be visited"),
         ({"timesteps": 5}, "sampling_steps is 10, but only 5 timesteps can be visited"),
         ({"ensemble_steps": 11}, "ensemble_steps is 11, above the 10 sampling_steps"),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"seed": None}, "seed must be a whole number, not None"),
+        ({"start_timestep": "9"}, "start_timestep must be a whole number, not '9'"),
+        ({"schedule_timesteps": 1000.0}, "schedule_timesteps must be a whole number, not 1000.0"),
+        ({"eta": "0.5"}, "eta must be a number, not '0.5'"),
+        ({"eta": float("nan")}, "eta must lie between 0 and 1, not nan"),
+        ({"beta_end": True}, "beta_end must be a number, not True"),
+        ({"mirror_samples": "false"}, "mirror_samples must be true or false, not 'false'"),
+        ({"schedule": ["linear"]}, "schedule must be one of"),
     ],
 )
 def test_values_out_of_range_are_named(values, message):
