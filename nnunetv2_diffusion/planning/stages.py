@@ -88,14 +88,16 @@ def stage_configuration(
 
 
 def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The `diffusion` block of a stage that exists: its tuned settings, completed by `wanted`, whose T (if any) is binding.
+    """The `diffusion` block of a stage that exists: its tuned settings, completed by `wanted`, whose T, if any, binds.
 
     Raises:
         ValueError: the block of configuration `name` is no dictionary, or `DiffusionSettings` refuses it.
     """
     if not isinstance(present, dict):
         raise ValueError(f"the diffusion block of configuration {name} must be a dictionary, not {present!r}")
-    block = {**wanted, **present, **{name: wanted[name] for name in ("timesteps",) if name in wanted}}
+    block = {**wanted, **present}
+    if "timesteps" in wanted:
+        block["timesteps"] = wanted["timesteps"]
     try:
         DiffusionSettings().updated(block)
     except (TypeError, ValueError) as error:
