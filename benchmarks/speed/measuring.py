@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,12 +50,15 @@ def peak_memory_mib(device: torch.device) -> float | None:
     """This process's peak so far: allocated on the GPU, else resident in main memory; None where neither is told."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MIB
-    try:
+    with contextlib.suppress(OSError):
+        # Linux's getrusage would count the parent's memory as well.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+    with contextlib.suppress(ImportError):
         import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MIB if sys.platform == "darwin" else peak / 1024
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+    return None
 
 
 def in_a_fresh_process(script: str, task: dict[str, Any]) -> dict[str, Any]:

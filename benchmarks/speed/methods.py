@@ -125,12 +125,14 @@ class Runner:
 
 def _load(folder: Path, device: torch.device, method: Method) -> nnUNetPredictor:
     """Our predictor, or nnU-Net's own for its own model."""
-    if folder.name.startswith("nnUNetTrainer__"):
-        predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-    else:
-        predictor = DiffusionPredictor(method.settings, precision=method.precision, device=device, allow_tqdm=False)
+    ours = "Diff" in folder.name.partition("__")[0]
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))[:1]
     with quietly():
+        options = {"device": device, "allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
+        if ours:
+            predictor = DiffusionPredictor(method.settings, precision=method.precision, **options)
+        else:
+            predictor = nnUNetPredictor(**options)
         predictor.initialize_from_trained_model_folder(str(folder), folds)
     return predictor
 

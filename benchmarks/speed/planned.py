@@ -26,6 +26,7 @@ PLANS = "nnUNetPlans"
 CASES = 8
 LABELS = {"background": 0, "vertebrae": 1, "discs": 2, "canal": 3}
 TIMESTEPS = 30
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA")
 SPACING = (4.0, 1.0, 1.0)
 TRAINED = {
     "baseline": ("nnUNetTrainer", "2d"),
@@ -46,11 +47,11 @@ class Workspace:
         return self.root / "preprocessed" / NAME
 
     def enter(self) -> None:
-        """Name the folders in nnU-Net's environment variables; this process alone loads and augments."""
+        """Name the folders in nnU-Net's environment variables."""
         for name in ("raw", "preprocessed", "results"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
             os.environ[f"nnUNet_{name}"] = str(self.root / name)
-        os.environ["nnUNet_n_proc_DA"] = "0"
+        os.environ["nnUNet_n_proc_DA"] = "1"
 
     def plan(self, size: int) -> None:
         """Write slices of `size` x `size` pixels, and let nnU-Net plan and preprocess them."""
@@ -88,8 +89,10 @@ class Workspace:
         dataset = json.loads((self.preprocessed / "dataset.json").read_text())
         torch.manual_seed(0)
         trainer_class = recursive_find_trainer_class_by_name(trainer_name)
-        trainer = trainer_class(plans, configuration, 0, dataset, torch.device("cpu"))
+        trainer = trainer_class({**plans, "continue_training": False}, configuration, 0, dataset, torch.device("cpu"))
         trainer.initialize()
+        if trainer_name == "nnUNetTrainer":
+            trainer.inference_allowed_mirroring_axes = (0, 1)  # nnU-Net's default, set where its training starts
         (folder / "fold_0").mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
         for name, content in (("plans", plans), ("dataset", dataset)):

@@ -28,10 +28,12 @@ INFERENCE_COLUMNS = {
     "peak_memory_mib": "peak memory, MiB",
     "dice": "Dice",
 }
-INFERENCE_NOTES = """Ratios are medians over turns that the rows compared took with one another. The published way: one \
-sample after another in batches of one and float32, the image encoder's features computed once, all steps of all samples \
-kept; its speed-up is at the row's own S and steps. Peak memory is that of a fresh process (CPU: resident, with Python \
-and PyTorch; GPU: allocated)."""
+INFERENCE_NOTES = (
+    "Ratios are medians over turns that the rows compared took with one another. The published way: one sample after "
+    "another in batches of one and float32, the image encoder's features computed once, all steps of all samples kept; "
+    "the speed-up over it is at the row's own S and steps. Peak memory is that of a fresh process (CPU: resident, with "
+    "Python and PyTorch; GPU: allocated)."
+)
 TRAINING_COLUMNS = {
     "trainer": "trainer",
     "seconds": "s an iteration",
@@ -45,8 +47,11 @@ TRAINING_COLUMNS = {
     "peak_memory_mib": "peak memory, MiB",
     "memory_times_nnunet": "memory, times nnU-Net",
 }
-TRAINING_NOTES = """Both trainers take turns, iteration by iteration, on batches of one loader each; the ratio is the median over \
-turns, the parts are median seconds. Peak memory is that of a fresh process."""
+TRAINING_NOTES = (
+    "The trainers take turns, iteration by iteration, on the same plan, batch size and data; the ratio is the median "
+    "over turns, the parts are median seconds. Peak memory is that of a fresh process (CPU: resident, with Python and "
+    "PyTorch; GPU: allocated)."
+)
 
 
 def write_inference(rows: Sequence[dict[str, Any]], folder: Path, device: str, size: int | None, command: str) -> None:

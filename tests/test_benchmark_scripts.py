@@ -1,0 +1,119 @@
+"""The benchmarks' own code on tiny models: what is timed is the right thing, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from network_samples import SETTINGS, images, network
+from nnunet_samples import PATCH, TinyProject
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts and their package can be imported."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def folders(tiny: TinyProject) -> dict[str, Path]:
+    """Tiny trained models."""
+    return {"baseline": tiny.model(trainer="TinyPlainTrainer"), "model": tiny.model()}
+
+
+@pytest.mark.parametrize("script", ["inference", "training"])
+def test_help(script: str):
+    told = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", "--help"], capture_output=True, text=True)
+    assert told.returncode == 0
+    assert "--results" in told.stdout and "--memory-of" not in told.stdout
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_the_published_way_computes_what_ours_does_with_as_many_evaluations(regions: bool):
+    from speed.methods import predict_published_way
+
+    net = network(dataclasses.replace(SETTINGS, mirror_samples=False), regions=regions)
+    ours = net.predict(images())
+    counted = net.network_evaluations, net.encoder_evaluations
+    published = predict_published_way(net, images())
+    torch.testing.assert_close(published.logits, ours.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(published.uncertainty, ours.uncertainty, atol=1e-4, rtol=1e-4)
+    assert (net.network_evaluations, net.encoder_evaluations) == (2 * counted[0], 2 * counted[1])
+
+
+def test_rows_of_trained_models(folders: dict[str, Path]):
+    from speed.cases import synthetic_slice
+    from speed.methods import NNUNET, OURS
+    from speed.rows import measure, methods
+
+    wanted = methods([1, 3], [2, 4, 8], folders)
+    assert len([method for method in wanted if method.kind == OURS]) == 8  # a grid of six, in float32, the default
+    rows = {kind: next(m for m in wanted if m.kind == kind) for kind in (NNUNET, OURS)}
+    nnunet = measure(rows[NNUNET], folders, synthetic_slice(PATCH[0]), CPU, 2)
+    assert (nnunet["network_evaluations"], nnunet["encoder_evaluations"]) == (4, 0)
+    ours = measure(rows[OURS], folders, synthetic_slice(PATCH[0]), CPU, 2)
+    assert (ours["method"], ours["samples"], ours["steps"]) == ("ours, float32", 3, 4)
+    assert (ours["network_evaluations"], ours["encoder_evaluations"]) == (12, 3)
+    assert ours["seconds"] > 0 and ours["times_nnunet"] > 0 and ours["speedup_over_published"] > 0
+
+
+def test_dice_of_real_files_is_that_of_nnunets_own_prediction(folders: dict[str, Path], tiny: TinyProject, tmp_path):
+    """nnU-Net's masks, scored with a Dice written out here."""
+    import numpy as np
+    import SimpleITK as sitk
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from speed.cases import mean_dice
+    from speed.methods import NNUNET, Method, Runner
+
+    raw = tiny.root / "raw" / f"Dataset{tiny.dataset()}_Tiny"
+    found = mean_dice(
+        Runner(Method(NNUNET), folders, CPU), raw / "imagesTr", raw / "labelsTr", folders["baseline"] / "dataset.json"
+    )
+    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folders["baseline"]), [0])
+    predictor.predict_from_files_sequential(str(raw / "imagesTr"), str(tmp_path))
+    scores = []
+    for path in sorted(tmp_path.glob("*.nii.gz")):
+        prediction, reference = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (path, raw / "labelsTr" / path.name)
+        )
+        of_case = []
+        for label in (1, 2):
+            a, b = prediction == label, reference == label
+            of_case.append(2 * (a & b).sum() / (a.sum() + b.sum()))
+        scores.append(np.mean(of_case))
+    assert found == pytest.approx(np.mean(scores))
+
+
+def test_every_part_of_a_training_iteration_is_timed(tiny: TinyProject):
+    import training
+
+    preprocessed = str(tiny.preprocessed(tiny.dataset()))
+    task = {"preprocessed": preprocessed, "configuration": "2d", "batch_size": 3, "device": "cpu", "threads": 1}
+    rows = training.compare(task, ("TinyPlainTrainer", "TinyDiffusionTrainer"), iterations=3, memory=False)
+    assert [row["trainer"] for row in rows] == ["TinyPlainTrainer", "TinyDiffusionTrainer"]
+    assert rows[0]["times_nnunet"] == 1
+    for row in rows:
+        parts = [row[name] for name in ("loader", "forward", "loss", "backward", "optimiser", "rest")]
+        assert 0 < min(parts) < max(parts) < row["seconds"]
+
+
+def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp_path: Path):
+    from speed.tables import write_inference
+
+    row = {"method": "ours", "samples": 4, "steps": 10, "network_evaluations": 40.0, "seconds": 1.234567}
+    write_inference([row], tmp_path, "cpu", 320, "python benchmarks/inference.py")
+    text = (tmp_path / "inference.md").read_text()
+    assert "| ours | 4 | 10 | 40 | 1.23 |" in text.split("## GPU")[0]
+    assert "Not measured" in text.split("## GPU")[1] and "| ours | 4 | 10 |  |  |" in text.split("## GPU")[1]
+    table = pd.read_csv(tmp_path / "inference_cpu.csv")
+    assert table.loc[0, "command"] == "python benchmarks/inference.py"
+    assert torch.__version__ in table.loc[0, "machine"] and table["date"].notna().all()
