@@ -139,7 +139,7 @@ def _position(spine: Spine, patient_rng: np.random.Generator, rng: np.random.Gen
     size = (protocol.columns, protocol.rows, protocol.slices)
     spacing = (protocol.in_plane, protocol.in_plane, protocol.slice_distance)
     middle = float(np.mean([body.pose.p for body in spine.bodies[:7]]))
-    centre = np.array([0.0, middle + 14.0, 0.0]) + patient_rng.uniform(-6.0, 6.0, size=3) * (0.4, 1.0, 1.0)
+    centre = np.array([0.0, middle + 26.0, 0.0]) + patient_rng.uniform(-6.0, 6.0, size=3) * (0.4, 1.0, 1.0)
     centre += rng.uniform(-2.0, 2.0, size=3) * (0.4, 1.0, 1.0)
     origin = centre - direction @ (np.array(spacing) * (np.array(size) - 1) / 2)
     return Grid(size, spacing, origin, direction)

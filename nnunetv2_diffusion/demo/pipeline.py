@@ -21,8 +21,8 @@ from nnunetv2_diffusion.demo.stages import Runner, Stage
 MODALITY, CONTRAST, DATASET_ID = "T2w", "t2", 502
 DATASET = f"Dataset{DATASET_ID}_SPIDER_{MODALITY}"
 PHANTOM_PATIENTS, FEWEST_PATIENTS = 30, 5
-PHANTOM_PROTOCOL = Protocol(rows=200, columns=144)
-PHANTOM_GRID = "--size 112 80 --spacing 2.25"
+PHANTOM_PROTOCOL = Protocol(rows=200, columns=116)
+PHANTOM_GRID = "--size 112 64 --spacing 2.25"
 SPIDER_GRID = "--size 128 --spacing 2.5"
 DRAWN_SAMPLES = 4
 RECORD = "demo.json"

@@ -240,7 +240,7 @@ def test_the_converter_takes_the_demos_folds(demo: Demo) -> None:
     folder = demo.folder / "nnUNet_raw" / "Dataset502_SPIDER_T2w"
     assert json.loads((folder / "splits_final.json").read_text()) == folds
     mask = sitk.ReadImage(str(folder / "labelsTr" / "SPIDER_001_t2.nii.gz"))
-    assert mask.GetSize() == (1, 80, 112)
+    assert mask.GetSize() == (1, 64, 112)
     assert np.unique(sitk.GetArrayFromImage(mask)).tolist() == [0, 1, 2, 3]
 
 
