@@ -33,7 +33,7 @@ setup(
     package_data={PACKAGE: ["extension/*.py", "**/*.j2", "**/*.css", "**/*.js", "**/*.mplstyle"]},
     install_requires=[
         "nnunetv2>=2.8,<2.9",
-        "torch>=2.5",  # the first to call the entry points of torch.backends
+        "torch>=2.6",  # before it weights_only can be bypassed (CVE-2025-32434)
         "batchgenerators>=0.25.1",
         "SimpleITK>=2.4",  # the first whose ITK refuses truncated files
         "numpy>=1.26",

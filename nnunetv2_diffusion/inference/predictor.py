@@ -222,7 +222,8 @@ class DiffusionPredictor(nnUNetPredictor):
         Args: those of nnU-Net. Masks are written; to get arrays back use nnU-Net's `predict_single_npy_array`.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        folder = Path(output_folder_or_list_of_truncated_output_files)
+        output = output_folder_or_list_of_truncated_output_files
+        folder = Path(output[0]).parent if isinstance(output, list) else Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         # nnU-Net's postprocessing and evaluation read them.
         save_json(arguments, str(folder / "predict_from_raw_data_args.json"))
