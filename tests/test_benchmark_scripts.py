@@ -117,3 +117,52 @@ def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp
     table = pd.read_csv(tmp_path / "inference_cpu.csv")
     assert table.loc[0, "command"] == "python benchmarks/inference.py"
     assert torch.__version__ in table.loc[0, "machine"] and table["date"].notna().all()
+
+
+def test_inference_with_trained_models_from_the_command_line(
+    folders: dict[str, Path], tiny: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import inference
+
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA"):
+        monkeypatch.setenv(name, "")  # the script sets them
+    raw = tiny.root / "raw" / f"Dataset{tiny.dataset()}_Tiny"
+    arguments = ["--images", raw / "imagesTr", "--labels", raw / "labelsTr", "--results", tmp_path, "--no-memory"]
+    arguments += [part for kind, folder in folders.items() for part in (f"--{kind}", folder)]
+    arguments += ["--samples", 2, "--steps", 1, 3, "--repeats", 2, "--threads", 1]
+    assert inference.main([str(argument) for argument in arguments]) == 0
+    table = pd.read_csv(tmp_path / "inference_cpu.csv")
+    assert table["network_evaluations"].tolist() == [4, 6, 6, 2, 6, 40]
+    assert table["dice"].notna().all()
+    assert "Dice" in (tmp_path / "inference.md").read_text()
+
+
+def test_inference_refuses_models_without_images(tmp_path: Path, capsys: pytest.CaptureFixture):
+    import inference
+
+    assert inference.main(["--model", str(tmp_path)]) == 2
+    assert "--images" in capsys.readouterr().err
+
+
+def test_training_from_the_command_line(tiny: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import training
+
+    preprocessed = tiny.preprocessed(tiny.dataset())
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA"):
+        monkeypatch.setenv(name, "")
+    arguments = ["--preprocessed", preprocessed, "--batch-size", 0, "--iterations", 1, "--no-memory", "--threads", 1]
+    assert training.main([str(argument) for argument in [*arguments, "--results", tmp_path]]) == 0
+    table = pd.read_csv(tmp_path / "training_cpu.csv")
+    assert table["trainer"].tolist() == ["nnUNetTrainer", "nnUNetTrainerSpineSegDiff"]
+    assert not any(preprocessed.parent.glob("*/nnUNetTrainer*"))
+
+
+def test_peak_memory_is_told(folders: dict[str, Path], tmp_path: Path):
+    from speed.cases import synthetic_slice
+    from speed.rows import memory_of
+
+    torch.save(synthetic_slice(PATCH[0]), tmp_path / "slice.pt")
+    method = {"kind": "ours", "samples": 2, "steps": 2, "precision": "auto"}
+    names = {kind: str(folder) for kind, folder in folders.items()}
+    task = {"method": method, "folders": names, "data": str(tmp_path / "slice.pt"), "device": "cpu", "threads": 1}
+    assert 50 < memory_of(task)["peak_memory_mib"] < 50_000
