@@ -110,7 +110,7 @@ def _canvas(rows: int, columns: int, picture: np.ndarray) -> tuple[Figure, np.nd
 def _show(axis: Axes, picture: np.ndarray, title: str) -> None:
     low, high = np.percentile(picture, (1, 99.5))
     axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-    axis.set_title(title, fontsize=mpl.rcParams["axes.titlesize"] - 2 * (len(title) > 20))
+    axis.set_title(title.replace(" + ", "\n+ "), fontsize=mpl.rcParams["axes.titlesize"] - 2 * (len(title) > 20))
 
 
 def _outline(axis: Axes, mask: np.ndarray, labels: LabelScheme) -> None:
