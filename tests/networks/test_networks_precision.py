@@ -73,3 +73,10 @@ def test_bfloat16_is_close_to_float32_and_the_same_every_time():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="auto, float32, bfloat16, not 'float16'"):
         DiffusionPredictor(precision="float16", device=torch.device("cpu"))
+
+
+def test_the_predictor_hands_its_precision_to_the_network(tiny):
+    for name in ("auto", "float32", "bfloat16"):
+        predictor = DiffusionPredictor(precision=name, device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(tiny.model(), [0])
+        assert predictor.diffusion_network.precision == name
