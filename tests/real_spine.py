@@ -39,7 +39,7 @@ class RealModel:
     def pseudo_dice(self) -> list[float]:
         """Of the vertebrae, label 2, an epoch each, from nnU-Net's training log."""
         log = next((self.results / "fold_all").glob("training_log*.txt")).read_text()
-        epochs = [re.findall(r"float32\(([\w.]+)\)", line) for line in log.splitlines() if "Pseudo dice" in line]
+        epochs = [re.findall(r"float32\(([\w.+-]+)\)", line) for line in log.splitlines() if "Pseudo dice" in line]
         return [float(labels[1]) for labels in epochs]
 
 
