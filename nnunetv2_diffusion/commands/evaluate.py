@@ -18,13 +18,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="label names (default: dataset.json beside the predictions or references)",
     )
+    parser.add_argument(
+        "--central-slice",
+        action="store_true",
+        help="predictions are volumes and the references single slices (convert --dimension 2d): score the slice of "
+        "each volume that its reference shows, so that 2D and 3D models are compared on the same pixels; the slices "
+        "go to OUT/central_slices",
+    )
     parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: the processors, at most 8)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Score, write the csv files and print the summary."""
+    from pathlib import Path
+
+    from nnunetv2_diffusion.evaluation.central_slices import take_slices
     from nnunetv2_diffusion.evaluation.folders import describe, evaluate_folders, write_evaluation
 
-    evaluation = evaluate_folders(args.ref, args.pred, args.uncertainty, args.dataset_json, args.np)
+    predictions, uncertainty = args.pred, args.uncertainty
+    if args.central_slice:
+        predictions = Path(args.o) / "central_slices"
+        take_slices(args.ref, args.pred, predictions, uncertainty, args.dataset_json)
+        uncertainty = None
+    evaluation = evaluate_folders(args.ref, predictions, uncertainty, args.dataset_json, args.np)
     write_evaluation(evaluation, args.o)
     print(describe(evaluation))

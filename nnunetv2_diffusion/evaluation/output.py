@@ -10,9 +10,9 @@ import pandas as pd
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in `path`'s folder (same suffix), then move it to `path`."""
+    """Let `write` fill a temporary file in `path`'s folder (same suffixes), then move it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(temporary)
         os.replace(temporary, path)
