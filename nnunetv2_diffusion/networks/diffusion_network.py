@@ -97,7 +97,10 @@ class DiffusionNetwork(nn.Module):
         if isinstance(image, NoisedImage):
             image, x_t, timestep = image
         if x_t is not None:
-            prediction = self.denoiser(self.condition(image), x_t, timestep)
+            # The loss divides nothing by sqrt(ᾱ_t), so that noise may be predicted in bfloat16 while training.
+            divided = self.settings.prediction == "noise" and not self.training
+            with autocast(self.precision, x_t.device, divided):
+                prediction = self.denoiser(self.condition(image), x_t, timestep)
             if self.training or self.settings.prediction == "x_start":
                 return prediction
             alpha_cumprod = self.alphas_cumprod.to(x_t.device, torch.float32)[timestep][:, None, None, None]

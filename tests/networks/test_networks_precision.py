@@ -80,3 +80,32 @@ def test_the_predictor_hands_its_precision_to_the_network(tiny):
         predictor = DiffusionPredictor(precision=name, device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(tiny.model(), [0])
         assert predictor.diffusion_network.precision == name
+
+
+def training_step(precision: str, prediction: str = "x_start") -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Answer and gradients of a denoising step on fixed tensors."""
+    net = network(dataclasses.replace(SETTINGS, prediction=prediction)).train()
+    net.precision = precision
+    x_t = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    answer = net(images(2, size=32), x_t, torch.tensor([100, 900]))
+    (answer.float() - x_t).square().mean().backward()
+    return answer, [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("prediction", ["x_start", "noise"])
+def test_auto_trains_in_bfloat16_where_the_processor_is_fast_at_it(fast: bool, prediction: str):
+    seen = set()
+    net = network(dataclasses.replace(SETTINGS, prediction=prediction)).train()
+    net.precision = "auto"
+    net.denoiser.decoder.seg_layers[-1].register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    net(images(2), torch.zeros(2, 3, 16, 16), torch.tensor([1, 2]))
+    assert seen == {torch.bfloat16 if fast else torch.float32}
+
+
+def test_a_training_step_in_bfloat16_has_the_gradient_of_float32():
+    exact, exact_gradients = training_step("float32")
+    rounded, gradients = training_step("bfloat16")
+    assert 0 < (rounded.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
+    assert {gradient.dtype for gradient in gradients} == {torch.float32}
+    ours, theirs = (torch.cat([gradient.flatten() for gradient in each]) for each in (gradients, exact_gradients))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
