@@ -35,6 +35,7 @@ class DiffusionSettings:
         ensemble_steps: T_s of equation 3, the last steps that are fused; at most `sampling_steps`.
         mirror_samples: give each sample its own mirroring, undone before samples are averaged.
         seed: seed of the sampling noise, 0 ... 2^31-1.
+        learning_rate: of AdamW in training, at its start (paper, tables 4 and 7: 1e-4).
     """
 
     timesteps: int = 1000
@@ -52,6 +53,7 @@ class DiffusionSettings:
     ensemble_steps: int = 5
     mirror_samples: bool = True
     seed: int = 0
+    learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
         _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
@@ -66,6 +68,8 @@ class DiffusionSettings:
             raise ValueError(f"0 < beta_start <= beta_end < 1 is expected, not {self.beta_start} and {self.beta_end}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie between 0 and 1, not {self.eta}")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate must lie between 0 and 1, not {self.learning_rate}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must lie between 0 and 2^31 - 1, not {self.seed}")
         if self.start_timestep is not None and not 0 <= self.start_timestep < self.timesteps:
@@ -125,7 +129,7 @@ def _check_types(settings: DiffusionSettings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int | None) or isinstance(value, bool) or (name == "seed" and value is None):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
-    for name in ("beta_start", "beta_end", "eta"):
+    for name in ("beta_start", "beta_end", "eta", "learning_rate"):
         value = getattr(settings, name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"{name} must be a number, not {value!r}")

@@ -41,6 +41,8 @@ def test_counts_are_whole_numbers_of_at_least_one(name, value):
         ({"beta_end": 1.0}, "0 < beta_start <= beta_end < 1"),
         ({"eta": 1.1}, "eta must lie between 0 and 1, not 1.1"),
         ({"eta": -0.1}, "eta must lie between 0 and 1"),
+        ({"learning_rate": 0}, "learning_rate must lie between 0 and 1, not 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a number, not '1e-3'"),
         ({"seed": -1}, "seed must lie between 0 and"),
         ({"seed": 2**31}, "seed must lie between 0 and"),
         ({"start_timestep": 1000}, "start_timestep must lie in 0 ... 999, not 1000"),

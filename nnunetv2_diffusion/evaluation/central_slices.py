@@ -1,4 +1,4 @@
-"""The slice of a 3D prediction that a one-slice reference shows, so that 2D and 3D models are scored on equal pixels."""
+"""The slice of a 3D prediction that a one-slice reference shows: 2D and 3D models are scored on equal pixels."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props, pad_shape
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_diffusion.planning.stages import SMALL_LEARNING_RATE
+
 SPINESEGDIFF_FEATURES = (64, 64, 128, 256, 512)  # section 3.1
 SPINESEGDIFF_BATCH, SPINESEGDIFF_PATCH = 4, 320  # table 4
 SMALL_FEATURES = (16, 32, 64, 128, 128)
@@ -71,12 +73,14 @@ def small_configuration(plans: dict[str, Any]) -> dict[str, Any]:
         "batch_size": SMALL_BATCH,
         "patch_size": [int(size) for size in patch],
         "architecture": _architecture(parent["architecture"], SMALL_FEATURES[: len(strides)], strides, kernels),
+        "diffusion": {"learning_rate": SMALL_LEARNING_RATE},
     }
 
 
 def small_iisdm_configuration(plans: dict[str, Any]) -> dict[str, Any]:
     """`2d_small_iisdm`: as `2d_small`, sampled in fewer steps than the paper's 1000, which a CPU takes minutes for."""
-    return {**small_configuration(plans), "diffusion": {"sampling_steps": SMALL_IISDM_STEPS}}
+    small = small_configuration(plans)
+    return {**small, "diffusion": {**small["diffusion"], "sampling_steps": SMALL_IISDM_STEPS}}
 
 
 def paper_2d_configuration(plans: dict[str, Any]) -> dict[str, Any]:

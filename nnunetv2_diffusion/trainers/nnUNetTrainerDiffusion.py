@@ -25,6 +25,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
     settings = DiffusionSettings()
     auxiliary_encoder = True
     epochs = 1000
+    precision = "auto"
     pseudo_dice_timestep = 1.0
 
     def __init__(
@@ -36,15 +37,17 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
         # Before nnU-Net makes the results folder.
-        dimensions = len(PlansManager(plans).get_configuration(configuration).patch_size)
+        planned = PlansManager(plans).get_configuration(configuration)
+        dimensions = len(planned.patch_size)
         if dimensions != 2:
             raise ValueError(
                 f"{type(self).__name__} trains two-dimensional configurations, but {configuration!r} of plans "
                 f"{plans['plans_name']!r} has {dimensions} dimensions; use a 2d configuration"
             )
+        learning_rate = self.configured_settings(planned).learning_rate
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.epochs
-        self.initial_lr = 1e-4
+        self.initial_lr = learning_rate
         self.weight_decay = 1e-2
         self.enable_deep_supervision = False
 
@@ -81,6 +84,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         super().initialize()
         network = self.diffusion_network
         network.regions.fill_(self.label_manager.has_regions)
+        network.precision = self.precision
         self.alphas_cumprod = network.alphas_cumprod.to(self.device, torch.float32)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
@@ -96,7 +100,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def configure_optimizers(self):
-        """AdamW (paper, Table 4) with nnU-Net's polynomial decay."""
+        """AdamW at the configured learning rate (paper, Table 4: 1e-4) with nnU-Net's polynomial decay."""
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 

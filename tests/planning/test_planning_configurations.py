@@ -96,6 +96,7 @@ def test_small_has_as_many_stages_as_the_patch_allows(
     assert wanted["patch_size"] == expected
     assert wanted["batch_size"] == 4
     assert wanted["architecture"]["arch_kwargs"]["features_per_stage"] == widths
+    assert DiffusionSettings().updated(wanted["diffusion"]).learning_rate == 3e-3
     plans["configurations"]["small"] = wanted
     with torch.inference_mode():
         output = network_of(PlansManager(plans).get_configuration("small"))(torch.zeros(1, 1, *expected))
@@ -172,6 +173,7 @@ def test_stages_are_a_cascade_in_nnunets_sense(flat: Path, base: str) -> None:
     }
     settings = DiffusionSettings().updated(stage.configuration["diffusion"])
     assert (settings.timesteps, settings.schedule, settings.sampling_steps) == (30, "cosine", 5)
+    assert settings.learning_rate == (3e-3 if base == "2d_small" else 1e-4)
     short = DiffusionSettings().updated(manager.get_configuration(f"{prefix}3").configuration["diffusion"])
     assert (short.timesteps, short.sampling_steps, short.ensemble_steps, short.samples) == (3, 3, 3, 3)
 

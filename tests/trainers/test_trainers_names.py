@@ -95,15 +95,22 @@ def test_pre_segmentation_refuses_a_configuration_without_a_previous_stage(tiny:
 
 def test_a_diffusion_block_in_the_plans_overrides_the_trainers_settings(tiny: TinyProject):
     plans, dataset_json = plans_of(tiny, tiny.dataset())
-    plans["configurations"]["2d"]["diffusion"] = {"timesteps": 300, "schedule": "cosine", "sampling_steps": 3}
+    plans["configurations"]["2d"]["diffusion"] = {
+        "timesteps": 300,
+        "schedule": "cosine",
+        "sampling_steps": 3,
+        "learning_rate": 2e-3,
+    }
     trainer = nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
     settings = trainer.diffusion_network.settings
     assert (settings.timesteps, settings.schedule, settings.sampling_steps) == (300, "cosine", 3)
     assert (settings.ensemble_steps, settings.samples) == (3, nnUNetTrainerSpineSegDiff.settings.samples)
     assert len(trainer.alphas_cumprod) == 300
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {2e-3}
     plans["continue_training"] = False
     plans["configurations"]["2d"]["diffusion"] = {"step": 3}
-    trainer = nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    before = set(tiny.root.rglob("*"))
     with pytest.raises(ValueError, match="unknown diffusion settings step"):
-        trainer.initialize()
+        nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    assert set(tiny.root.rglob("*")) == before
