@@ -163,14 +163,20 @@ def predict_validation(
         FileNotFoundError: the preprocessed data or the splits are not there.
     """
     output = folder / f"fold_{fold}" / "validation_uncertainty"
-    items = _validation_items(predictor, fold, output)
+    items = validation_items(predictor, fold, output)
     output.mkdir(exist_ok=True)
     predictor.predict_from_data_iterator(items, save_probabilities, export_processes)
     predictor.write_timing(output)
     return output
 
 
-def _validation_items(predictor: DiffusionPredictor, fold: int, output: Path) -> Iterator[dict[str, Any]]:
+def validation_items(predictor: DiffusionPredictor, fold: int, output: Path) -> Iterator[dict[str, Any]]:
+    """A fold's validation cases as nnU-Net's prediction takes them: data, data_properties and ofile, in `output`.
+
+    Raises:
+        FileNotFoundError: the preprocessed data or the splits are not there.
+        ValueError: the splits have no such fold.
+    """
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     base = Path(nnUNet_preprocessed) / plans.dataset_name
     data_folder, splits_file = base / configuration.data_identifier, base / "splits_final.json"

@@ -1,0 +1,67 @@
+"""Dice, calibration and seconds a slice over the sampling settings: the curve behind the defaults of S, steps and T_s.
+
+Predicts the validation cases of a trained model, by the fold that did not see them, with one setting after another.
+Writes results/sampling_<name>.csv, .md, .png and .pdf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        description="Sweep sampling steps, samples and fused steps of a trained SpineSegDiff model.",
+        epilog="nnUNet_preprocessed must hold the data that it was trained on. Keep the machine free of other work.",
+    )
+    add = parser.add_argument
+    add("--model", required=True, type=Path, metavar="FOLDER", help="trained, with numbered folds")
+    add("--name", required=True, help="of the results: sampling_NAME.csv")
+    add("--folds", nargs="+", type=int, metavar="F", help="default: all that are trained")
+    add("--steps", nargs="+", type=int, default=[1, 2, 3, 5, 10, 20, 50], metavar="N", help="(%(default)s)")
+    add("--samples", nargs="+", type=int, default=[1, 2, 4, 8, 15], metavar="S", help="(%(default)s)")
+    add("--ensemble-steps", nargs="*", type=int, default=[1, 3, 5, 10], metavar="T_S", help="(%(default)s)")
+    add("--start-timesteps", nargs="*", type=int, default=[], metavar="T", help="also start at these (none)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
+    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the files go (results/)")
+    return parser
+
+
+def run(args: argparse.Namespace, command: str) -> None:
+    """Measure every row and write the table and the figure."""
+    os.environ.setdefault("nnUNet_def_n_proc", "1")
+    import torch
+    from comparison.sweep import ValidationCases, draw_sweep, settings_of, sweep_rows, write_sweep
+
+    torch.set_num_threads(args.threads)
+    cases = ValidationCases(args.model.resolve(), args.folds, torch.device(args.device))
+    rows = sweep_rows(cases.default, args.steps, args.samples, args.ensemble_steps, args.start_timesteps)
+    table = cases.measure(rows)
+    stem = f"sampling_{args.name}"
+    print(write_sweep(table, args.results, stem, args.device, command, settings_of(cases.default)))
+    draw_sweep(table, args.results / stem)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when everything was measured; 2, with one line on stderr, when the input was bad."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(argv)
+    try:
+        run(args, f"python benchmarks/sampling.py {shlex.join(argv)}")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"sampling.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
