@@ -166,3 +166,36 @@ def test_peak_memory_is_told(folders: dict[str, Path], tmp_path: Path):
     names = {kind: str(folder) for kind, folder in folders.items()}
     task = {"method": method, "folders": names, "data": str(tmp_path / "slice.pt"), "device": "cpu", "threads": 1}
     assert 50 < memory_of(task)["peak_memory_mib"] < 50_000
+
+
+def test_slices_and_the_converter_from_the_command_line(
+    tmp_path: Path, real_mri: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    import scaling
+    from speed.planned import VARIABLES
+
+    for name in VARIABLES:  # the script names its own folders; the test's are restored afterwards
+        monkeypatch.setenv(name, "1")
+    spider = tmp_path / "spider"
+    for part in ("images", "masks"):
+        (spider / part).mkdir(parents=True)
+        for scan in sorted((real_mri / "spider_layout" / part).glob("*_t2.mha"))[:2]:
+            (spider / part / scan.name).symlink_to(scan)
+    arguments = ["--slices", "1", "3", "--size", "64", "--processes", "1", "--repeats", "1", "--threads", "1"]
+    assert scaling.main([*arguments, "--spider", str(spider), "--results", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "scaling.csv")
+    assert table["what"].tolist() == ["1 slices of 64 x 64", "3 slices of 64 x 64", "2 series, 1 process"]
+    assert (table["seconds"] > 0).all() and table.loc[2, "ratio"] == 1
+    seconds, each = table.loc[2, ["seconds", "seconds_each"]]
+    assert seconds == pytest.approx(2 * each, rel=1e-4)
+    assert table.loc[2, "minutes_of_spider"] == pytest.approx(447 * each / 60, rel=1e-4)
+    assert "## Converter" in capsys.readouterr().out
+
+
+def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch):
+    import scaling
+
+    monkeypatch.setattr(scaling, "volumes", lambda args, scratch: iter(()))
+    assert scaling.main(["--spider", str(tmp_path / "none"), "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("scaling.py: error: ") and error.count("\n") == 1

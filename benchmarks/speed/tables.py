@@ -47,6 +47,13 @@ TRAINING_COLUMNS = {
     "peak_memory_mib": "peak memory, MiB",
     "memory_times_nnunet": "memory, times nnU-Net",
 }
+SCALING_COLUMNS = {"what": "what", "seconds": "s", "seconds_each": "s each", "ratio": "ratio"}
+SPIDER_COLUMN = {"minutes_of_spider": "min for SPIDER's 447 series"}
+SCALING_NOTES = (
+    "Medians over turns. Slices: an untrained model of the plan at its default setting, handed over together (the "
+    "ratio: to one by one, as single slices). Converter: of `spinesegdiff convert --modality T1wT2w`, whole command in "
+    "one process or several (the ratio: to the first row)."
+)
 TRAINING_NOTES = (
     "The trainers take turns, iteration by iteration, on the same plan, batch size and data; the ratio is the median "
     "over turns, the parts are median seconds. Peak memory is that of a fresh process (CPU: resident, with Python and "
@@ -67,6 +74,30 @@ def write_inference(rows: Sequence[dict[str, Any]], folder: Path, device: str, s
 def write_training(rows: Sequence[dict[str, Any]], folder: Path, device: str, about: str, command: str) -> None:
     """training_<device>.csv and training.md."""
     _write(rows, folder, "training", device, about, TRAINING_COLUMNS, TRAINING_NOTES, command)
+
+
+def write_scaling(
+    slices: Sequence[dict[str, Any]],
+    conversions: Sequence[dict[str, Any]],
+    folder: Path,
+    device: str,
+    command: str,
+) -> str:
+    """scaling.csv and scaling.md; returns the markdown."""
+    about = {**machine(device), "command": command}
+    write_csv(pd.DataFrame([*slices, *conversions]).assign(**about), folder / "scaling.csv")
+    parts = [
+        "# Scaling: slices and the converter",
+        SCALING_NOTES,
+        f"{about['machine']}; {about['date']}.\n\n    {command}",
+        "## Slices of a volume",
+        _markdown(pd.DataFrame(slices), SCALING_COLUMNS, False),
+        "## Converter",
+        _markdown(pd.DataFrame(conversions), {**SCALING_COLUMNS, **SPIDER_COLUMN}, False),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    write_text(text, folder / "scaling.md")
+    return text
 
 
 def _write(
