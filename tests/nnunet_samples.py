@@ -61,8 +61,16 @@ class TinyIISDM(Short, nnUNetTrainerIISDM):
     settings = replace(nnUNetTrainerIISDM.settings, sampling_steps=6)
 
 
+class TinyIISDM_2epochs(TinyIISDM):
+    epochs = 2
+
+
 class TinyPreSeg(Short, nnUNetTrainerSpineSegDiffPreSeg):
     pass
+
+
+class TinyPreSeg_2epochs(TinyPreSeg):
+    epochs = 2
 """
 
 

@@ -97,7 +97,7 @@ def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
 
 
 def test_noise_predictions_are_judged_by_their_x_start():
-    """A predicted ε of x_t itself implies x_0 = x_t (1 - sqrt(1 - ᾱ)) / sqrt(ᾱ), whose argmax is x_t's."""
+    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half."""
     arguments = torch.zeros(1, 1, SIDE, SIDE), mask_of(0.5)
     as_mask, as_noise = (
         probe.changed_by_noise(

@@ -2,11 +2,12 @@
 
 from nnunetv2_diffusion.diffusion.ensemble import StepUncertaintyEnsemble, fuse_steps
 from nnunetv2_diffusion.diffusion.process import (
+    noise_from_velocity,
     noise_from_x_start,
     q_sample,
     to_probabilities,
     to_x_start,
-    x_start_from_noise,
+    x_start_from_velocity,
 )
 from nnunetv2_diffusion.diffusion.samplers import Step, ddim, ddpm
 from nnunetv2_diffusion.diffusion.schedules import cosine_betas, linear_betas, noise_schedule, sampling_timesteps
@@ -19,11 +20,12 @@ __all__ = [
     "ddpm",
     "fuse_steps",
     "linear_betas",
+    "noise_from_velocity",
     "noise_from_x_start",
     "noise_schedule",
     "q_sample",
     "sampling_timesteps",
     "to_probabilities",
     "to_x_start",
-    "x_start_from_noise",
+    "x_start_from_velocity",
 ]

@@ -1,4 +1,4 @@
-"""The forward process q(x_t | x_0) and the conversions between x_0 and ε (Ho et al. 2020, equations 4 and 9).
+"""The forward process q(x_t | x_0) and the conversions between x_0, ε (Ho et al. 2020, equations 4 and 9) and v.
 
 Masks are one-hot [B, K, H, W] in [-1, 1]; ᾱ_t is a number or a tensor that broadcasts against them.
 """
@@ -23,9 +23,16 @@ def q_sample(x_start: torch.Tensor, noise: torch.Tensor, alpha_cumprod: torch.Te
     return alpha_cumprod**0.5 * x_start + (1 - alpha_cumprod) ** 0.5 * noise
 
 
-def x_start_from_noise(x_t: torch.Tensor, noise: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
-    """x_0 of which `x_t` is the noised version under ε = `noise`."""
-    return (x_t - (1 - alpha_cumprod) ** 0.5 * noise) / alpha_cumprod**0.5
+def noise_from_velocity(x_t: torch.Tensor, velocity: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
+    """ε of which v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 is `velocity` (Salimans and Ho 2022, appendix D)."""
+    return alpha_cumprod**0.5 * velocity + (1 - alpha_cumprod) ** 0.5 * x_t
+
+
+def x_start_from_velocity(
+    x_t: torch.Tensor, velocity: torch.Tensor, alpha_cumprod: torch.Tensor | float
+) -> torch.Tensor:
+    """x_0 of which `x_t` is the noised version under the ε of `noise_from_velocity`."""
+    return alpha_cumprod**0.5 * x_t - (1 - alpha_cumprod) ** 0.5 * velocity
 
 
 def noise_from_x_start(x_t: torch.Tensor, x_start: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:

@@ -23,8 +23,6 @@ class Denoiser(nn.Module):
         image_channels: channels of the image that conditions the denoiser.
         heads: K, channels of x_t and of the prediction.
         auxiliary_encoder: build the second encoder.
-        predicts_noise: the prediction is ε = x_t + the output. ε is nearly x_t at most timesteps, and the U-Net, whose
-            instance normalisation loses amplitudes, would spend its training on passing x_t through.
 
     Raises:
         ValueError: a 3D configuration, or an architecture without encoder and decoder stages.
@@ -36,10 +34,8 @@ class Denoiser(nn.Module):
         image_channels: int,
         heads: int,
         auxiliary_encoder: bool = True,
-        predicts_noise: bool = False,
     ):
         super().__init__()
-        self.predicts_noise = predicts_noise
         unet = _planned_unet(configuration, image_channels + heads, heads)
         self.encoder, self.decoder = unet.encoder, unet.decoder
         # The decoder keeps a second reference to the encoder, which would list every weight twice in checkpoints, and
@@ -72,8 +68,7 @@ class Denoiser(nn.Module):
             image_features = self.encode_image(image)
         embedding = self.timestep_embedding(timestep)
         skips = self._encode(torch.cat([image, x_t], dim=1), embedding, image_features)
-        output = self._decode(skips, embedding)
-        return x_t + output if self.predicts_noise else output
+        return self._decode(skips, embedding)
 
     def _encode(
         self, x: torch.Tensor, embedding: torch.Tensor, image_features: Sequence[torch.Tensor]

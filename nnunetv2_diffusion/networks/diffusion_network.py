@@ -13,11 +13,12 @@ from nnunetv2_diffusion.diffusion import (
     Step,
     ddim,
     ddpm,
+    noise_from_velocity,
     noise_schedule,
     q_sample,
     sampling_timesteps,
     to_x_start,
-    x_start_from_noise,
+    x_start_from_velocity,
 )
 from nnunetv2_diffusion.networks.chunks import default_batch_size, run_in_chunks
 from nnunetv2_diffusion.networks.denoiser import Denoiser
@@ -43,7 +44,9 @@ class DiffusionNetwork(nn.Module):
     """Denoiser, noise schedule and sampling behind nnU-Net's interface of a network.
 
     Args:
-        denoiser: predicts x_0 logits (or ε, see `settings.prediction`).
+        denoiser: answers with x_0 logits. Where `settings.prediction` is "noise", with v, of which ε = sqrt(ᾱ_t) v +
+            sqrt(1 - ᾱ_t) x_t: the U-Net, whose instance normalisation loses amplitudes, need not pass x_t through, and
+            its error is not divided by sqrt(ᾱ_t), 0.006 at the noisiest step, on the way to x_0.
         settings: diffusion process, sampling and ensemble; may be replaced at any time (`network.settings = ...`),
             except for the schedule that the weights were trained with.
         regions: heads are sigmoids (nnU-Net's region-based labels) rather than a softmax over labels.
@@ -97,14 +100,14 @@ class DiffusionNetwork(nn.Module):
         if isinstance(image, NoisedImage):
             image, x_t, timestep = image
         if x_t is not None:
-            # The loss divides nothing by sqrt(ᾱ_t), so that noise may be predicted in bfloat16 while training.
-            divided = self.settings.prediction == "noise" and not self.training
-            with autocast(self.precision, x_t.device, divided):
-                prediction = self.denoiser(self.condition(image), x_t, timestep)
-            if self.training or self.settings.prediction == "x_start":
-                return prediction
+            with autocast(self.precision, x_t.device):
+                output = self.denoiser(self.condition(image), x_t, timestep)
+            if self.settings.prediction == "x_start":
+                return output
             alpha_cumprod = self.alphas_cumprod.to(x_t.device, torch.float32)[timestep][:, None, None, None]
-            return self.pred_x_start(prediction.float(), x_t, alpha_cumprod)
+            if self.training:
+                return noise_from_velocity(x_t, output.float(), alpha_cumprod)
+            return self.pred_x_start(output.float(), x_t, alpha_cumprod)
         if self.training:
             raise RuntimeError("in training the network takes (image, x_t, timestep); call eval() to predict an image")
         return self.predict(image).logits
@@ -128,7 +131,7 @@ class DiffusionNetwork(nn.Module):
         views = self._views()
         ensemble = new_ensemble(self.settings, bool(self.regions), disagreement)
         first_fused = self.settings.sampling_steps - self.settings.ensemble_steps
-        with autocast(self.precision, image.device, self.settings.prediction == "noise"):
+        with autocast(self.precision, image.device):
             for number, step in enumerate(self._sample(image, views)):
                 if number >= first_fused:
                     ensemble.update(_unmirror((step.pred_x_start + 1) / 2, views))
@@ -204,12 +207,12 @@ class DiffusionNetwork(nn.Module):
         return denoise
 
     def pred_x_start(
-        self, prediction: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: torch.Tensor | float
+        self, output: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: torch.Tensor | float
     ) -> torch.Tensor:
         """The denoiser's output as x_0 in [-1, 1]."""
         if self.settings.prediction == "noise":
-            return x_start_from_noise(x_t, prediction, alpha_cumprod).clamp(-1, 1)
-        return to_x_start(self.nonlinearity(prediction))
+            return x_start_from_velocity(x_t, output, alpha_cumprod).clamp(-1, 1)
+        return to_x_start(self.nonlinearity(output))
 
 
 class PreSegmentationNetwork(DiffusionNetwork):

@@ -1,4 +1,4 @@
-"""The number format that the denoiser computes in during sampling; x_t, probabilities and the ensemble stay float32."""
+"""The number format that the denoiser computes in; x_t, probabilities and the ensemble stay float32."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ def fast_bfloat16() -> bool:
     return any(supported is not None and supported() for supported in known)
 
 
-def autocast(precision: str, device: torch.device, predicts_noise: bool = False) -> AbstractContextManager:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Where the denoiser runs.
 
     Args:
         precision: "float32", "bfloat16", or "auto": bfloat16 on a CPU that is fast at it; elsewhere what the caller
             set, which for nnU-Net is its own autocast on a GPU and float32 on the CPU.
         device: of the network.
-        predicts_noise: "auto" keeps float32 on the CPU: x_0 is the predicted noise divided by sqrt(ᾱ_t), down to
-            0.006, and so is its rounding error.
     """
     if precision == "auto":
-        if device.type != "cpu" or predicts_noise or not fast_bfloat16():
+        if device.type != "cpu" or not fast_bfloat16():
             return nullcontext()
         precision = "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

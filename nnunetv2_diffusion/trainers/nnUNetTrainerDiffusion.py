@@ -26,7 +26,6 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
     auxiliary_encoder = True
     epochs = 1000
     precision = "auto"
-    pseudo_dice_timestep = 1.0
 
     def __init__(
         self,
@@ -66,15 +65,8 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """The denoiser of the plan inside the module that nnU-Net sees; called by nnU-Net to train and to predict."""
-        settings = cls.configured_settings(configuration_manager)
-        denoiser = Denoiser(
-            configuration_manager,
-            num_input_channels,
-            num_output_channels,
-            cls.auxiliary_encoder,
-            predicts_noise=settings.prediction == "noise",
-        )
-        return DiffusionNetwork(denoiser, settings)
+        denoiser = Denoiser(configuration_manager, num_input_channels, num_output_channels, cls.auxiliary_encoder)
+        return DiffusionNetwork(denoiser, cls.configured_settings(configuration_manager))
 
     def initialize(self) -> None:
         """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""
@@ -152,7 +144,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         return super().train_step({**noised, "target": self.training_target(noised["target"], noise)})
 
     def validation_step(self, batch: dict) -> dict:
-        """Pseudo Dice of one step from the noisiest timestep (or `pseudo_dice_timestep` of the schedule): cheap."""
-        timestep = round(self.pseudo_dice_timestep * (len(self.alphas_cumprod) - 1))
-        noised, _ = self.noised(batch, torch.full((len(batch["data"]),), timestep, device=self.device))
+        """Pseudo Dice of one step from the noisiest timestep: cheap."""
+        timestep = torch.full((len(batch["data"]),), len(self.alphas_cumprod) - 1, device=self.device)
+        noised, _ = self.noised(batch, timestep)
         return super().validation_step(noised)

@@ -41,6 +41,8 @@ class NoiseMSELoss(nn.Module):
 class nnUNetTrainerIISDM(nnUNetTrainerDiffusion):
     """Predicts ε with MSE and no auxiliary encoder; DDPM ancestral sampling, 5 samples, their mean and variance.
 
+    The U-Net answers with v, of which ε is made (see `DiffusionNetwork`): answering with ε itself it learns far slower.
+
     Its length is the paper's (Table 7): 2600 passes over the 324 slices that a training fold of T1w+T2w holds, at batch
     10, are 2600 * 324 / 10 = 84,240 steps, or 337 of nnU-Net's epochs of 250. The batch of 10 is in the configuration
     `2d_iisdm` of `spinesegdiff plan --paper-baselines`.
@@ -57,8 +59,6 @@ class nnUNetTrainerIISDM(nnUNetTrainerDiffusion):
     )
     auxiliary_encoder = False
     epochs = 337
-    # At the last timestep the x_0 that a predicted ε implies is noise divided by sqrt(ᾱ_T) = 0.006.
-    pseudo_dice_timestep = 0.5
 
     def _build_loss(self) -> nn.Module:
         return NoiseMSELoss(self.mask_target)

@@ -9,11 +9,12 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from nnunetv2_diffusion.diffusion import (
     ddim,
     ddpm,
+    noise_from_velocity,
     noise_from_x_start,
     noise_schedule,
     q_sample,
     sampling_timesteps,
-    x_start_from_noise,
+    x_start_from_velocity,
 )
 
 SHAPE = (2, 3, 8, 8)
@@ -27,7 +28,10 @@ def network(x: torch.Tensor, timestep: int) -> torch.Tensor:
 
 def as_x_start(prediction: str, x: torch.Tensor, timestep: int, alphas: torch.Tensor) -> torch.Tensor:
     output = network(x, timestep)
-    return output if prediction == "sample" else x_start_from_noise(x, output, float(alphas[timestep]))
+    alpha = float(alphas[timestep])
+    if prediction == "epsilon":
+        return (x - (1 - alpha) ** 0.5 * output) / alpha**0.5
+    return output if prediction == "sample" else x_start_from_velocity(x, output, alpha)
 
 
 def configured(scheduler_class, schedule: str, timesteps: int, prediction: str, steps: list[int]):
@@ -41,7 +45,7 @@ def configured(scheduler_class, schedule: str, timesteps: int, prediction: str, 
     return scheduler
 
 
-@pytest.mark.parametrize("prediction", ["sample", "epsilon"])
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
 @pytest.mark.parametrize(("ours", "theirs"), SCHEDULES)
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 def test_ddim_agrees_with_diffusers(ours: str, theirs: str, prediction: str, eta: float):
@@ -63,7 +67,7 @@ def test_ddim_agrees_with_diffusers(ours: str, theirs: str, prediction: str, eta
         x = step.sample
 
 
-@pytest.mark.parametrize("prediction", ["sample", "epsilon"])
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
 @pytest.mark.parametrize(("ours", "theirs"), SCHEDULES)
 @pytest.mark.parametrize("steps", [50, 7])
 def test_ddpm_agrees_with_diffusers(ours: str, theirs: str, prediction: str, steps: int, monkeypatch):
@@ -89,7 +93,9 @@ def test_conversions_undo_each_other_and_give_the_variance_that_they_should():
     x_start = torch.sign(torch.randn(4, 2, 64, 64, generator=generator, dtype=torch.float64))
     noise = torch.randn(x_start.shape, generator=generator, dtype=torch.float64)
     x_t = q_sample(x_start, noise, 0.3)
-    torch.testing.assert_close(x_start_from_noise(x_t, noise, 0.3), x_start)
+    velocity = 0.3**0.5 * noise - 0.7**0.5 * x_start
+    torch.testing.assert_close(x_start_from_velocity(x_t, velocity, 0.3), x_start)
+    torch.testing.assert_close(noise_from_velocity(x_t, velocity, 0.3), noise)
     torch.testing.assert_close(noise_from_x_start(x_t, x_start, 0.3), noise)
     assert (x_t - 0.3**0.5 * x_start).var().item() == pytest.approx(0.7, rel=0.05)
 

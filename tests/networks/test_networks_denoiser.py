@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from network_samples import ARCHITECTURES, configuration, images, network
+from network_samples import ARCHITECTURES, SETTINGS, configuration, images, network
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
@@ -127,3 +129,17 @@ def test_an_architecture_without_stages_is_refused():
     }
     with pytest.raises(ValueError, match=r"has no encoder\.stages.*PlainConvUNet or ResidualEncoderUNet"):
         Denoiser(plan, 1, 3)
+
+
+def test_predicted_noise_in_training_and_the_mask_that_it_implies_in_eval():
+    """ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t of the denoiser's v, in float64; x_0 from that ε by equation 9 of DDPM."""
+    net = network(replace(SETTINGS, prediction="noise"))
+    image, x_t, t = images(2), torch.randn(2, 3, 16, 16), torch.tensor([150, 700])
+    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[[150, 700]][:, None, None, None]
+    with torch.no_grad():
+        velocity = net.denoiser(image, x_t, t).double().numpy()
+        predicted, implied = net.train()(image, x_t, t).numpy(), net.eval()(image, x_t, t).numpy()
+    noise = np.sqrt(alphas) * velocity + np.sqrt(1 - alphas) * x_t.double().numpy()
+    np.testing.assert_allclose(predicted, noise, atol=1e-5)
+    x_start = (x_t.double().numpy() - np.sqrt(1 - alphas) * noise) / np.sqrt(alphas)
+    np.testing.assert_allclose(implied, x_start.clip(-1, 1), atol=1e-4)

@@ -49,7 +49,8 @@ def test_noise_prediction_with_ancestral_sampling_and_the_mean_of_the_samples():
             return torch.randn(1, 3, 16, 16, generator=generator)
 
         def denoise(x: torch.Tensor, t: int) -> torch.Tensor:
-            noise = net.denoiser(images(), x, torch.tensor([t])).detach()
+            velocity = net.denoiser(images(), x, torch.tensor([t])).detach()
+            noise = alphas[t].sqrt() * velocity + (1 - alphas[t]).sqrt() * x
             return ((x - (1 - alphas[t]).sqrt() * noise) / alphas[t].sqrt()).float().clamp(-1, 1)
 
         *_, last = ddpm(denoise, draw(), sampling_timesteps(999, 4), alphas, draw)

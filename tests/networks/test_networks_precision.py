@@ -34,12 +34,6 @@ def test_auto_is_bfloat16_where_the_processor_is_fast_at_it(fast: bool):
     assert formats(net) == {torch.bfloat16 if fast else torch.float32}
 
 
-def test_auto_keeps_float32_for_a_denoiser_that_predicts_noise(fast: bool):
-    net = network(dataclasses.replace(SETTINGS, prediction="noise"))
-    net.precision = "auto"
-    assert formats(net) == {torch.float32}
-
-
 @pytest.mark.parametrize(("name", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_named_precision_holds_whatever_the_processor(name: str, expected: torch.dtype, fast: bool):
     net = network()

@@ -84,14 +84,21 @@ def test_a_perfect_pre_segmentation_comes_back_unchanged_from_a_trained_model():
     assert (refined == masks).float().mean() > 0.995
 
 
+def train_baseline(project: TinyProject, channels: int, kind: str) -> int:
+    """Five folds of a baseline, validated with the stage in the plans; the dataset's number."""
+    number = project.dataset(channels, kind)
+    add_configurations(
+        project.preprocessed(number) / "nnUNetPlans.json", timesteps=[8], previous_trainer="TinyPlainTrainer"
+    )
+    for fold in range(5):
+        project.train(number, fold, "TinyPlainTrainer")
+    return number
+
+
 @pytest.fixture(scope="module")
 def trained_cascade(tiny_project: TinyProject) -> TinyProject:
-    """Five folds of a baseline, validated with the stage in the plans."""
-    number = tiny_project.dataset(1, "labels")
-    plans = tiny_project.root / "preprocessed" / f"Dataset{number}_Tiny" / "nnUNetPlans.json"
-    add_configurations(plans, timesteps=[8], previous_trainer="TinyPlainTrainer")
-    for fold in range(5):
-        tiny_project.train(number, fold, "TinyPlainTrainer")
+    """The project with a trained baseline of one channel and labels."""
+    train_baseline(tiny_project, 1, "labels")
     return tiny_project
 
 
@@ -123,8 +130,11 @@ def rewrite(file: Path, change) -> None:
     nnUNetDatasetBlosc2.save_seg(array, str(file)[: -len(".b2nd")])
 
 
-def test_the_stage_trains_on_its_folds_masks_and_predicts_with_and_without_them(cascade: TinyProject, tmp_path: Path):
-    number = cascade.dataset(1)
+@pytest.mark.parametrize(("channels", "kind"), [(1, "labels"), (2, "regions"), (4, "ignore")])
+def test_the_stage_trains_on_its_folds_masks_and_predicts_with_and_without_them(
+    cascade: TinyProject, tmp_path: Path, channels: int, kind: str
+):
+    number = cascade.dataset(1) if channels == 1 else train_baseline(cascade, channels, kind)
     model = cascade.train(number, 0, "TinyPreSeg", configuration=STAGE)
     assert (model / "fold_0" / "validation" / "summary.json").is_file()
     images = str(cascade.root / "raw" / f"Dataset{number}_Tiny" / "imagesTr")

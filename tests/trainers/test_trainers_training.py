@@ -14,6 +14,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunetv2_diffusion.planning.planner import add_configurations
+
 
 def masks(folder: Path) -> dict[str, np.ndarray]:
     return {path.name: sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in folder.glob("*.nii.gz")}
@@ -43,6 +45,8 @@ def stock_prediction(tiny: TinyProject, model: Path, number: int, cases: list[st
         (1, "regions_ignore", "ExperimentPlanner", "nnUNetPlans", TRAINER),
         (1, "labels", "nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", TRAINER),
         (1, "regions", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
+        (2, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
+        (4, "ignore", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
     ],
 )
 def test_a_training_leaves_a_model_that_predicts_its_validation_again(
@@ -68,8 +72,15 @@ def test_fold_all_trains_and_validates_on_every_case(tiny: TinyProject):
     assert len(masks(model / "fold_all" / "validation")) == 6
 
 
-def test_a_training_that_was_stopped_continues(tiny: TinyProject, monkeypatch: pytest.MonkeyPatch):
-    number, trainer = tiny.dataset(), "TinyDiffusionTrainer_2epochs"
+@pytest.mark.parametrize("trainer", ["TinyDiffusionTrainer_2epochs", "TinyIISDM_2epochs", "TinyPreSeg_2epochs"])
+def test_a_training_that_was_stopped_continues(tiny: TinyProject, monkeypatch: pytest.MonkeyPatch, trainer: str):
+    number, configuration = tiny.dataset(), "2d"
+    if trainer.startswith("TinyPreSeg"):
+        configuration = "2d_preseg_T5"
+        plans = tiny.preprocessed(number) / "nnUNetPlans.json"
+        add_configurations(plans, timesteps=[5], previous_trainer="TinyPlainTrainer")
+        for fold in range(5):
+            tiny.train(number, fold, "TinyPlainTrainer")
 
     def stop(self) -> None:
         if self.current_epoch == 1:
@@ -78,12 +89,12 @@ def test_a_training_that_was_stopped_continues(tiny: TinyProject, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(nnUNetTrainer, "on_epoch_start", stop)
         patch.setattr(nnUNetTrainer, "on_epoch_end", _end_epoch_without_times)
-        tiny.train(number, 0, trainer)
-    model = tiny.root / "results" / f"Dataset{number}_Tiny" / f"{trainer}__nnUNetPlans__2d"
+        tiny.train(number, 0, trainer, configuration)
+    model = tiny.root / "results" / f"Dataset{number}_Tiny" / f"{trainer}__nnUNetPlans__{configuration}"
     stopped = checkpoint(model, name="checkpoint_best.pth")
     assert stopped["current_epoch"] == 1
     monkeypatch.setattr(nnUNetTrainer, "on_epoch_end", _end_epoch_without_times)
-    tiny.train(number, 0, trainer, continue_training=True)
+    tiny.train(number, 0, trainer, configuration, continue_training=True)
     final = checkpoint(model)
     assert final["current_epoch"] == 2
     steps = {int(state["step"]) for state in final["optimizer_state"]["state"].values()}
