@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--samples", nargs="+", type=int, default=[1, 2, 4, 8, 15], metavar="S", help="(%(default)s)")
     add("--ensemble-steps", nargs="*", type=int, default=[1, 3, 5, 10], metavar="T_S", help="(%(default)s)")
     add("--start-timesteps", nargs="*", type=int, default=[], metavar="T", help="also start at these (none)")
+    add("--early-stops", nargs="*", type=float, default=[0.001, 0.01], metavar="SHARE", help="(%(default)s)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
     add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the files go (results/)")
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace, command: str) -> None:
 
     torch.set_num_threads(args.threads)
     cases = ValidationCases(args.model.resolve(), args.folds, torch.device(args.device))
-    rows = sweep_rows(cases.default, args.steps, args.samples, args.ensemble_steps, args.start_timesteps)
+    values = (args.steps, args.samples, args.ensemble_steps, args.start_timesteps, args.early_stops)
+    rows = sweep_rows(cases.default, *values)
     table = cases.measure(rows)
     stem = f"sampling_{args.name}"
     print(write_sweep(table, args.results, stem, args.device, command, settings_of(cases.default)))

@@ -33,9 +33,13 @@ class DiffusionSettings:
         ensemble: "steps" (equations 1 to 3 of the paper) or "samples" (mean and variance of the finished samples).
         samples: S of equation 1, drawn as one batch.
         ensemble_steps: T_s of equation 3, the last steps that are fused; at most `sampling_steps`.
+        early_stop: share of the foreground's pixels; a slice whose mask changes by less from one step to the next is
+            not sampled further, and its last answer stands for the steps left out. 0 takes all steps.
         mirror_samples: give each sample its own mirroring, undone before samples are averaged.
         seed: seed of the sampling noise, 0 ... 2^31-1.
         learning_rate: of AdamW in training, at its start (paper, tables 4 and 7: 1e-4).
+        recycling: share of the training steps that noise the denoiser's own prediction from pure noise in place of the
+            true mask (Fu et al. 2023), as sampling does; 0 (the paper) to 1.
     """
 
     timesteps: int = 1000
@@ -45,15 +49,17 @@ class DiffusionSettings:
     beta_end: float = 0.02
     prediction: str = "x_start"
     sampler: str = "ddim"
-    sampling_steps: int = 10
+    sampling_steps: int = 5
     start_timestep: int | None = None
     eta: float = 0.0
     ensemble: str = "steps"
     samples: int = 4
     ensemble_steps: int = 5
+    early_stop: float = 0.0
     mirror_samples: bool = True
     seed: int = 0
     learning_rate: float = 1e-4
+    recycling: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
@@ -66,10 +72,10 @@ class DiffusionSettings:
             raise ValueError(f"schedule_timesteps {self.schedule_timesteps} is below the {self.timesteps} timesteps")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"0 < beta_start <= beta_end < 1 is expected, not {self.beta_start} and {self.beta_end}")
+        _check_early_stop(self)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie between 0 and 1, not {self.eta}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate must lie between 0 and 1, not {self.learning_rate}")
+        _check_training(self)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must lie between 0 and 2^31 - 1, not {self.seed}")
         if self.start_timestep is not None and not 0 <= self.start_timestep < self.timesteps:
@@ -116,6 +122,22 @@ class DiffusionSettings:
         return asdict(self)
 
 
+def _check_early_stop(settings: DiffusionSettings) -> None:
+    if not 0 <= settings.early_stop < 1:
+        raise ValueError(f"early_stop must be at least 0 and below 1, not {settings.early_stop}")
+    if settings.early_stop > 0 and settings.ensemble == "samples":
+        raise ValueError("early_stop is for the ensemble of steps: finished samples take all steps; leave it at 0")
+
+
+def _check_training(settings: DiffusionSettings) -> None:
+    if not 0 < settings.learning_rate < 1:
+        raise ValueError(f"learning_rate must lie between 0 and 1, not {settings.learning_rate}")
+    if not 0 <= settings.recycling <= 1:
+        raise ValueError(f"recycling must lie between 0 and 1, not {settings.recycling}")
+    if settings.recycling > 0 and settings.prediction == "noise":
+        raise ValueError("recycling is for a denoiser that predicts x_start; leave it at 0")
+
+
 def _at_least_one(settings: DiffusionSettings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
@@ -129,7 +151,7 @@ def _check_types(settings: DiffusionSettings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, int | None) or isinstance(value, bool) or (name == "seed" and value is None):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
-    for name in ("beta_start", "beta_end", "eta", "learning_rate"):
+    for name in ("beta_start", "beta_end", "eta", "early_stop", "learning_rate", "recycling"):
         value = getattr(settings, name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"{name} must be a number, not {value!r}")

@@ -25,7 +25,7 @@ def test_rows_vary_one_setting_and_leave_out_what_cannot_be(benchmarks: None):
     from comparison.sweep import sweep_rows
 
     default = DiffusionSettings(timesteps=20, sampling_steps=10, ensemble_steps=5)
-    rows = sweep_rows(default, [1, 10, 50], [2], [5, 11], [3])
+    rows = sweep_rows(default, [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
     assert rows == [
         ("default", {}),
         ("sampling_steps", {"sampling_steps": 1}),
@@ -33,6 +33,7 @@ def test_rows_vary_one_setting_and_leave_out_what_cannot_be(benchmarks: None):
         ("samples", {"samples": 2}),
         ("ensemble_steps", {"ensemble_steps": 5}),
         ("start_timestep", {"start_timestep": 3}),
+        ("early_stop", {"early_stop": 0.01}),
     ]
 
 
@@ -40,7 +41,7 @@ def test_a_sweep_of_a_trained_model(tiny: TinyProject, tmp_path: Path, capsys: p
     import sampling
 
     arguments = ["--model", str(tiny.model()), "--name", "tiny", "--results", str(tmp_path), "--threads", "1"]
-    arguments += ["--steps", "1", "3", "--samples", "2", "--ensemble-steps", "2"]
+    arguments += ["--steps", "1", "3", "--samples", "2", "--ensemble-steps", "2", "--early-stops"]
     assert sampling.main(arguments) == 0
     table = pd.read_csv(tmp_path / "sampling_tiny.csv")
     assert table["sweep"].tolist() == ["default", "sampling_steps", "sampling_steps", "samples", "ensemble_steps"]

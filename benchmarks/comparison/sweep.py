@@ -31,13 +31,20 @@ from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.settings import DiffusionSettings
 
 DEFAULT = "default"
-SWEEPS = {"sampling_steps": "steps", "samples": "samples", "ensemble_steps": "fused steps", "start_timestep": "start"}
+SWEEPS = {
+    "sampling_steps": "steps",
+    "samples": "samples",
+    "ensemble_steps": "fused steps",
+    "start_timestep": "start",
+    "early_stop": "early stop",
+}
 COLUMNS = {
     "sweep": "varied",
     "samples": "S",
     "sampling_steps": "steps",
     "ensemble_steps": "T_s",
     "start_timestep": "start",
+    "early_stop": "early stop",
     "dice": "Dice",
     "difference": "difference ± standard error",
     "ece": "calibration error",
@@ -55,8 +62,8 @@ NOTES = (
 
 
 def settings_of(settings: DiffusionSettings) -> dict[str, Any]:
-    """Those that the sweep varies."""
-    return {name: getattr(settings, name) for name in SWEEPS}
+    """Those that the sweep varies; None for an early stop that is off."""
+    return {name: getattr(settings, name) or None for name in SWEEPS}
 
 
 def sweep_rows(
@@ -65,10 +72,11 @@ def sweep_rows(
     samples: Sequence[int],
     ensemble_steps: Sequence[int],
     start_timesteps: Sequence[int],
-) -> list[tuple[str, dict[str, int]]]:
+    early_stops: Sequence[float],
+) -> list[tuple[str, dict[str, float]]]:
     """(what is varied, settings in place of the model's): the default first, then each value that can be had."""
-    rows: list[tuple[str, dict[str, int]]] = [(DEFAULT, {})]
-    values = (steps, samples, ensemble_steps, start_timesteps)
+    rows: list[tuple[str, dict[str, float]]] = [(DEFAULT, {})]
+    values = (steps, samples, ensemble_steps, start_timesteps, early_stops)
     for name, wanted in zip(SWEEPS, values, strict=True):
         for value in wanted:
             with contextlib.suppress(ValueError):  # more steps than timesteps, or more fused than sampled
@@ -119,7 +127,7 @@ class ValidationCases:
             case = Path(item["ofile"]).name
             self._references[case] = read_volume(folder / f"{case}{ending}").array
 
-    def measure(self, rows: Sequence[tuple[str, dict[str, int]]]) -> pd.DataFrame:
+    def measure(self, rows: Sequence[tuple[str, dict[str, float]]]) -> pd.DataFrame:
         """A row for each setting, in the order given; the first one is what differences are taken from."""
         measured = []
         for predictor, items in self.jobs:  # caches and pools, before anything is timed
@@ -207,7 +215,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
     value = row[name]
     if value is None or pd.isna(value):
         return ""
-    digits = {"dice": 4, "ece": 4, "aurc": 4, "auroc": 3, "seconds": 3}.get(name, 0)
+    digits = {"dice": 4, "ece": 4, "aurc": 4, "auroc": 3, "seconds": 3, "early_stop": 3}.get(name, 0)
     return f"{value:.{digits}f}"
 
 

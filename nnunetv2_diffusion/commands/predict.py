@@ -30,6 +30,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that replace a model's sampling settings; each left out keeps the model's own."""
     group = parser.add_argument_group("sampling (default: the settings that the model was trained with)")
     group.add_argument("--samples", type=int, metavar="S", help="samples drawn of every image")
+    group.add_argument(
+        "--early-stop",
+        type=float,
+        metavar="SHARE",
+        help="stop sampling a slice whose mask changes by less than this share of its foreground from one step to the "
+        "next, e.g. 0.01 (default: never)",
+    )
     group.add_argument("--sampling-steps", type=int, metavar="N", help="network evaluations a sample")
     group.add_argument("--ensemble-steps", type=int, metavar="T_S", help="last steps that are fused")
     group.add_argument("--start-timestep", type=int, metavar="T", help="noisiest timestep visited")
@@ -45,7 +52,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sampling_overrides(args: argparse.Namespace) -> dict[str, int]:
     """The sampling settings that were named on the command line."""
-    names = ("samples", "sampling_steps", "ensemble_steps", "start_timestep", "seed")
+    names = ("samples", "sampling_steps", "ensemble_steps", "start_timestep", "early_stop", "seed")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 

@@ -22,6 +22,7 @@ from nnunetv2_diffusion.diffusion import (
 )
 from nnunetv2_diffusion.networks.chunks import default_batch_size, run_in_chunks
 from nnunetv2_diffusion.networks.denoiser import Denoiser
+from nnunetv2_diffusion.networks.early_stop import EarlyStop
 from nnunetv2_diffusion.networks.ensembles import EnsembleMaps, new_ensemble
 from nnunetv2_diffusion.networks.precision import autocast
 from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
@@ -132,10 +133,23 @@ class DiffusionNetwork(nn.Module):
         ensemble = new_ensemble(self.settings, bool(self.regions), disagreement)
         first_fused = self.settings.sampling_steps - self.settings.ensemble_steps
         with autocast(self.precision, image.device):
-            for number, step in enumerate(self._sample(image, views)):
+            for number, probabilities in enumerate(self._probabilities(image, views)):
                 if number >= first_fused:
-                    ensemble.update(_unmirror((step.pred_x_start + 1) / 2, views))
+                    ensemble.update(probabilities)
         return ensemble.maps()
+
+    def _probabilities(self, image: torch.Tensor, views: list[tuple[int, ...]]) -> Iterator[torch.Tensor]:
+        """[S, B, K, H, W] of each of the sampling steps; the last one again and again where sampling stops early."""
+        tolerance, steps = self.settings.early_stop, self.settings.sampling_steps
+        early_stop = EarlyStop(tolerance, bool(self.regions))
+        for number, step in enumerate(self._sample(image, views), start=1):
+            probabilities = _unmirror((step.pred_x_start + 1) / 2, views)
+            if tolerance > 0:
+                probabilities, settled = early_stop(probabilities)
+                if settled:
+                    yield from itertools.repeat(probabilities, steps - number + 1)
+                    return
+            yield probabilities
 
     def _views(self) -> list[tuple[int, ...]]:
         """The axes that each sample is mirrored along, cycling through the allowed combinations."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nnunetv2_diffusion.diffusion import to_x_start
 from nnunetv2_diffusion.settings import DiffusionSettings
 from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
 from nnunetv2_diffusion.trainers.nnUNetTrainerDiffusion import nnUNetTrainerDiffusion
@@ -18,6 +19,17 @@ class nnUNetTrainerSpineSegDiff(nnUNetTrainerDiffusion):
 
     settings = DiffusionSettings()
     epochs = 810
+
+    def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The mask that is noised, [B, K, H, W] in [-1, 1]: the true one, or, in the share `recycling` of the training
+        steps, what the denoiser makes of pure noise: at prediction it never sees the true one."""
+        true = super().x_start(image, target)
+        network = self.diffusion_network
+        if not self.network.training or torch.rand(()) >= network.settings.recycling:
+            return true
+        with torch.no_grad(), torch.autocast("cuda", enabled=self.device.type == "cuda"):
+            timestep = torch.full((len(image),), len(self.alphas_cumprod) - 1, device=self.device)
+            return to_x_start(network.nonlinearity(network(image, torch.randn_like(true), timestep)))
 
     def _build_loss(self) -> torch.nn.Module:
         return MSEDiceBCELoss(

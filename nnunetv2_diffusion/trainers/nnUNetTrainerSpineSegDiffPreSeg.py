@@ -30,7 +30,13 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
-        block = pre_segmentation_block(PlansManager(plans).get_configuration(configuration))
+        planned = PlansManager(plans).get_configuration(configuration)
+        block = pre_segmentation_block(planned)
+        if self.configured_settings(planned).recycling > 0:
+            raise ValueError(
+                f"configuration {configuration!r} sets recycling, but a pre-segmentation stage noises the baseline's "
+                "mask in every step; remove the setting from its diffusion block"
+            )
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.folder_with_segs_from_previous_stage is not None:
             baseline = "__".join(

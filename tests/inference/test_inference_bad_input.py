@@ -44,7 +44,7 @@ def one_line(capfd: pytest.CaptureFixture, command: str = "predict") -> str:
         (("--samples", 0), "samples must be a whole number of at least 1, not 0"),
         (("--sampling-steps", 0), "sampling_steps must be a whole number of at least 1, not 0"),
         (("--sampling-steps", 1001), "only 1000 timesteps can be visited"),
-        (("--ensemble-steps", 11), "ensemble_steps is 11, above the 10 sampling_steps"),
+        (("--ensemble-steps", 11), "ensemble_steps is 11, above the 5 sampling_steps"),
         (("--sampling-steps", 4, "--ensemble-steps", 5), "ensemble_steps is 5, above the 4 sampling_steps"),
         (("--seed", -1), "seed must lie between 0 and"),
         (("--start-timestep", 1000), r"start_timestep must lie in 0 \.\.\. 999, not 1000"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_diffusion.networks import NoisedImage
+from nnunetv2_diffusion.planning.planner import add_configurations
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 ALPHAS = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 
@@ -62,6 +65,55 @@ def test_the_noised_mask_is_the_forward_process_of_the_true_one(tiny: TinyProjec
     assert torch.equal(noised["target"], given["target"])
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["labels", "regions"])
+def test_recycling_noises_what_the_denoiser_makes_of_pure_noise(tiny: TinyProject, monkeypatch, kind: str):
+    trainer = trainer_of(tiny, kind)
+    network, given = trainer.diffusion_network, batch(kind)
+    heads = 2 if kind == "regions" else 3
+    logits = torch.randn(2, heads, 32, 32, generator=torch.Generator().manual_seed(0))
+    asked = []
+
+    def denoise(image, x_t, timestep, features=None):
+        asked.append((image, x_t, timestep.tolist()))
+        return logits
+
+    monkeypatch.setattr(network.denoiser, "forward", denoise)
+    exponentials = np.exp(logits.double().numpy())
+    softmax = exponentials / exponentials.sum(axis=1, keepdims=True)
+    expected = 2 * (softmax if heads == 3 else exponentials / (1 + exponentials)) - 1
+    true = trainer.x_start(given["data"], given["target"])
+    for share, training, recycled in ((1.0, True, True), (1.0, False, False), (0.0, True, False)):
+        network.settings = replace(network.settings, recycling=share)
+        network.train(training)
+        network.regions.fill_(kind == "regions")
+        x_start = trainer.x_start(given["data"], given["target"])
+        np.testing.assert_allclose(x_start.numpy(), expected if recycled else true.numpy(), atol=1e-5)
+    assert len(asked) == 1 and asked[0][2] == [999, 999] and abs(asked[0][1].std() - 1) < 0.05
+
+
+def test_half_of_the_steps_recycle(tiny: TinyProject, seen_batches: list[dict], monkeypatch):
+    trainer = trainer_of(tiny)
+    network = trainer.diffusion_network.train()
+    network.settings = replace(network.settings, recycling=0.5)
+    asked = []
+    monkeypatch.setattr(network.denoiser, "forward", lambda *inputs: asked.append(1) or torch.zeros(2, 3, 32, 32))
+    torch.manual_seed(0)
+    for _ in range(200):
+        trainer.train_step(batch())
+    assert 75 < len(asked) < 125
+
+
+def test_a_stage_refuses_recycling(tiny: TinyProject):
+    number = tiny.dataset()
+    plans_file = tiny.preprocessed(number) / "nnUNetPlans.json"
+    add_configurations(plans_file, timesteps=[4])
+    plans = json.loads(plans_file.read_text())
+    plans["configurations"]["2d_preseg_T4"]["diffusion"]["recycling"] = 0.5
+    dataset_json = json.loads((tiny.preprocessed(number) / "dataset.json").read_text())
+    with pytest.raises(ValueError, match=r"'2d_preseg_T4' sets recycling.*remove the setting"):
+        nnUNetTrainerSpineSegDiffPreSeg(plans, "2d_preseg_T4", 0, dataset_json, torch.device("cpu"))
 
 
 def test_timesteps_are_drawn_uniformly_and_each_images_own(tiny: TinyProject, seen_batches: list[dict]):
