@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from machine import machine
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.paths import nnUNet_preprocessed
 from tqdm import tqdm
 
-from comparison.tables import machine
 from nnunetv2_diffusion.evaluation.drawing import panels, save, styled
 from nnunetv2_diffusion.evaluation.images import read_volume
 from nnunetv2_diffusion.evaluation.labels import read_labels
@@ -190,15 +190,13 @@ def write_sweep(
     """Write `<stem>.csv` and `<stem>.md`; returns the markdown."""
     about = machine(device)
     write_csv(table.assign(**about, command=command), folder / f"{stem}.csv")
-    where = f"{about['cpu']}, {about['cores']} cores, PyTorch {about['torch']} (threads: {about['threads']})"
-    gpu = f"{about['gpu']}, " if "gpu" in about else ""
     described = ", ".join(f"{name} {value}" for name, value in default.items() if value is not None)
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
     lines += [[_cell(row, name) for name in COLUMNS] for row in table.to_dict("records")]
     parts = [
         f"# {stem}",
         f"    {command}",
-        f"Measured on {gpu}{where}; {about['date']}. {table['cases'].iloc[0]} cases. Default: {described}.",
+        f"Measured on {about['machine']}; {about['date']}. {table['cases'].iloc[0]} cases. Default: {described}.",
         "\n".join(f"| {' | '.join(line)} |" for line in lines),
         NOTES,
     ]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
-import torch
+from machine import machine
 
 from comparison.measuring import Measured
 from comparison.models import IISDM, NNUNET, PRESEG, SPINESEGDIFF
@@ -20,28 +17,6 @@ from nnunetv2_diffusion.evaluation.output import write_csv, write_text
 MEAN = "mean"
 DICE_MARGIN, TIME_RATIO = 0.005, 0.2
 DASH = "-"
-
-
-def machine(device: str) -> dict[str, str]:
-    """What the figures were measured on."""
-    described = {
-        "cpu": _cpu_model(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-    }
-    return {**described, "gpu": torch.cuda.get_device_name()} if device == "cuda" else described
-
-
-def _cpu_model() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def summarise(results: Sequence[Measured]) -> pd.DataFrame:
@@ -72,11 +47,10 @@ def write_tables(
     """Write `<stem>.csv` and `<stem>.md` into `folder`; returns the markdown."""
     summary, about = summarise(results), machine(device)
     write_csv(summary.assign(**about, command=command), folder / f"{stem}.csv")
-    machine_line = f"{about['cpu']}, {about['cores']} cores, PyTorch {about['torch']} (threads: {about['threads']})"
     parts = [
         f"# {stem}",
         f"    {command}",
-        f"Measured on {about['gpu'] + ', ' if 'gpu' in about else ''}{machine_line}; {about['date']}.",
+        f"Measured on {about['machine']}; {about['date']}.",
         markdown_table(summary),
         _legend(results),
         *notes,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+from machine import machine
 
 from nnunetv2_diffusion.evaluation.output import write_csv, write_text
-from nnunetv2_diffusion.networks.precision import fast_bfloat16
 
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 INFERENCE_COLUMNS = {
@@ -150,23 +146,3 @@ def _cell(value: Any) -> str:
     if number.is_integer() or number >= 100:
         return f"{number:.0f}"
     return f"{number:.2f}" if number >= 1 else f"{number:.3f}"
-
-
-def machine(device: str) -> dict[str, str]:
-    """What it was measured on, and when."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    described = f"{_processor()}, {cores} cores, PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
-    described += ", fast bfloat16" if fast_bfloat16() else ", no fast bfloat16"
-    if device == "cuda":
-        described = f"{torch.cuda.get_device_name()}, {described}"
-    return {"machine": described, "date": datetime.now(timezone.utc).strftime("%Y-%m-%d")}
-
-
-def _processor() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
