@@ -12,6 +12,7 @@ from typing import Any
 SCHEDULES = ("linear", "cosine")
 SAMPLERS = ("ddim", "ddpm")
 PREDICTIONS = ("x_start", "noise")
+NOISE_WEIGHTINGS = ("uniform", "velocity")
 ENSEMBLES = ("steps", "samples")
 
 
@@ -26,6 +27,8 @@ class DiffusionSettings:
             a longer one the noisiest x_t keeps part of its mask ("partly noised", paper, section 3.1).
         beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
         prediction: what the denoiser returns, "x_start" (the mask; SpineSegDiff) or "noise" (IISDM).
+        noise_weighting: of the timesteps in the loss of a predicted noise: "uniform", the mean squared error of ε
+            (Ho et al. 2020, Wolleb et al. 2021), or "velocity", divided by ᾱ_t, that of v (Salimans and Ho 2022).
         sampler: "ddim" (Song et al. 2021, with `eta`) or "ddpm" (ancestral sampling).
         sampling_steps: network evaluations a sample; at most `timesteps`, or those up to `start_timestep`.
         start_timestep: the noisiest timestep visited, 0 ... T-1; None means T-1.
@@ -48,6 +51,7 @@ class DiffusionSettings:
     beta_start: float = 1e-4
     beta_end: float = 0.02
     prediction: str = "x_start"
+    noise_weighting: str = "uniform"
     sampler: str = "ddim"
     sampling_steps: int = 5
     start_timestep: int | None = None
@@ -67,6 +71,7 @@ class DiffusionSettings:
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampler", self.sampler, SAMPLERS)
         _one_of("prediction", self.prediction, PREDICTIONS)
+        _one_of("noise_weighting", self.noise_weighting, NOISE_WEIGHTINGS)
         _one_of("ensemble", self.ensemble, ENSEMBLES)
         if self.schedule_timesteps is not None and self.schedule_timesteps < self.timesteps:
             raise ValueError(f"schedule_timesteps {self.schedule_timesteps} is below the {self.timesteps} timesteps")

@@ -133,7 +133,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         """The mask that is noised, [B, K, H, W] in [-1, 1]: the true one."""
         return to_x_start(self.mask_target(target)[0])
 
-    def training_target(self, target: torch.Tensor, noise: torch.Tensor):
+    def training_target(self, target: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor):
         """What the loss compares the denoiser's prediction with in training: nnU-Net's target."""
         return target
 
@@ -141,7 +141,7 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
         """One denoising step at timesteps drawn uniformly from 0 ... T-1."""
         timestep = torch.randint(len(self.alphas_cumprod), (len(batch["data"]),), device=self.device)
         noised, noise = self.noised(batch, timestep)
-        return super().train_step({**noised, "target": self.training_target(noised["target"], noise)})
+        return super().train_step({**noised, "target": self.training_target(noised["target"], noise, timestep)})
 
     def validation_step(self, batch: dict) -> dict:
         """Pseudo Dice of one step from the noisiest timestep: cheap."""

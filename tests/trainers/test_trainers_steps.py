@@ -174,8 +174,23 @@ def test_noise_is_the_target_of_iisdm(tiny: TinyProject, seen_batches: list[dict
     np.testing.assert_allclose(target.noise.numpy(), expected, atol=1e-2)
     assert torch.equal(target.valid, given["target"] != 3)
     output = torch.randn(2, 3, 32, 32)
-    by_hand = ((output - target.noise).numpy()[:, :, 4:] ** 2).mean()
-    assert trainer.loss(output, target).item() == pytest.approx(by_hand, rel=1e-5)
+    squares = (output - target.noise).double().numpy()[:, :, 4:] ** 2
+    assert trainer.loss(output, target).item() == pytest.approx((squares / alpha).mean(), rel=1e-4)
+    trainer.diffusion_network.settings = replace(trainer.diffusion_network.settings, noise_weighting="uniform")
+    uniform = trainer.training_target(given["target"], target.noise, data.timestep)
+    assert trainer.loss(output, uniform).item() == pytest.approx(squares.mean(), rel=1e-5)
+
+
+def test_the_error_of_the_noise_divided_by_alpha_is_that_of_v(tiny: TinyProject, seen_batches: list[dict]):
+    trainer = trainer_of(tiny, "labels", nnUNetTrainerIISDM)
+    trainer.train_step(batch())
+    target, data = seen_batches[0]["target"], seen_batches[0]["data"]
+    alpha = ALPHAS[data.timestep.numpy()][:, None, None, None]
+    x_start = (data.x_t.double().numpy() - np.sqrt(1 - alpha) * target.noise.numpy()) / np.sqrt(alpha)
+    v = np.sqrt(alpha) * target.noise.numpy() - np.sqrt(1 - alpha) * x_start
+    answer = np.random.default_rng(0).normal(size=v.shape)
+    noise = np.sqrt(alpha) * answer + np.sqrt(1 - alpha) * data.x_t.double().numpy()
+    assert trainer.loss(torch.from_numpy(noise), target).item() == pytest.approx(((answer - v) ** 2).mean(), rel=1e-2)
 
 
 def test_samples_are_mirrored_as_the_augmentation_mirrors(tiny: TinyProject):
