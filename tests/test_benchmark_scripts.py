@@ -199,3 +199,32 @@ def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert scaling.main(["--spider", str(tmp_path / "none"), "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scaling.py: error: ") and error.count("\n") == 1
+
+
+def test_pre_segmentation_is_measured_with_the_baselines_own_mask(tiny: TinyProject):
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+    from speed.cases import synthetic_slice
+    from speed.methods import PRESEG, PRESEG_WITH_BASELINE, Method, Runner
+    from speed.planned import quietly
+
+    from nnunetv2_diffusion.planning.planner import add_configurations
+
+    number = tiny.dataset()
+    plans_file = tiny.preprocessed(number) / "nnUNetPlans.json"
+    add_configurations(plans_file, timesteps=[6], previous_trainer="TinyPlainTrainer")
+    with quietly():
+        for fold in range(5):
+            tiny.train(number, fold, "TinyPlainTrainer")
+        stage = tiny.train(number, 0, "TinyPreSeg", configuration="2d_preseg_T6")
+    folders = {"baseline": tiny.model(trainer="TinyPlainTrainer"), "preseg": stage}
+    data = synthetic_slice(PATCH[0])
+    alone, with_baseline = (Runner(Method(kind, 2, 3), folders, CPU) for kind in (PRESEG, PRESEG_WITH_BASELINE))
+    alone.prepare(data)
+    torch.testing.assert_close(alone(data), with_baseline(data))
+    assert (alone.evaluations()[0], with_baseline.evaluations()[0]) == (6, 6 + 4)
+    baseline = alone.baseline
+    labels: LabelManager = baseline.label_manager
+    mask = labels.convert_logits_to_segmentation(baseline.predict_sliding_window_return_logits(data).float())
+    appended = alone._with_mask(data)[1:]
+    for channel, label in zip(appended, labels.foreground_labels, strict=True):
+        assert torch.equal(channel, (torch.as_tensor(mask) == label).float())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
@@ -67,13 +68,13 @@ class Runner:
     def __init__(self, method: Method, folders: dict[str, Path], device: torch.device):
         self.method = method
         folder = folders[FOLDERS[method.kind][0]]
-        self.predictor = _load(folder, device, method)
+        self.predictor = _load(folder, device, None if method.kind == NNUNET else method)
         self.network: DiffusionNetwork | None = getattr(self.predictor, "diffusion_network", None)
         self.baseline = None
         if method.kind == PUBLISHED:
             self.network.predict = partial(predict_published_way, self.network)
         if method.kind in (PRESEG, PRESEG_WITH_BASELINE):
-            self.baseline = _load(folders["baseline"], device, method)
+            self.baseline = _load(folders["baseline"], device, None)
         self._plain_evaluations = 0
         plain = self.predictor if self.baseline is None else self.baseline
         if self.network is None or method.kind == PRESEG_WITH_BASELINE:
@@ -119,17 +120,17 @@ class Runner:
         """The data and the baseline's mask as one channel a foreground label, as nnU-Net's cascade appends it."""
         labels = self.baseline.label_manager
         mask = labels.convert_logits_to_segmentation(_window(self.baseline, data).float().cpu())
-        channels = convert_labelmap_to_one_hot(mask, labels.foreground_labels)
+        # Of a tensor nnU-Net takes the labels for indices; of an array it does not.
+        channels = convert_labelmap_to_one_hot(np.asarray(mask), labels.foreground_labels)
         return torch.cat([data, torch.as_tensor(channels).to(data.dtype)])
 
 
-def _load(folder: Path, device: torch.device, method: Method) -> nnUNetPredictor:
-    """Our predictor, or nnU-Net's own for its own model."""
-    ours = "Diff" in folder.name.partition("__")[0]
+def _load(folder: Path, device: torch.device, method: Method | None) -> nnUNetPredictor:
+    """Our predictor for a method of ours; without one nnU-Net's own, for its own model."""
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))[:1]
     with quietly():
         options = {"device": device, "allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
-        if ours:
+        if method is not None:
             predictor = DiffusionPredictor(method.settings, precision=method.precision, **options)
         else:
             predictor = nnUNetPredictor(**options)
