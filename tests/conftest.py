@@ -13,8 +13,9 @@ from nnunet_samples import TinyProject, nnunet_environment
 
 # Read by nnU-Net when it is imported: pools of one process.
 os.environ.setdefault("nnUNet_def_n_proc", "1")
-# Read by PyTorch when it is imported: threads that wait for each other sleep, rather than take a busy machine's cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by PyTorch when it is imported: threads that wait for each other soon sleep, rather than take a busy machine's
+# cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 ROOT = Path(__file__).resolve().parent.parent
 
