@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--slices", nargs="+", type=int, default=[1, 5, 10, 20, 40], metavar="N", help="of a volume (%(default)s)")
     add("--size", type=int, default=128, metavar="PIXELS", help="sides of a slice (%(default)s)")
     add("--processes", nargs="+", type=int, default=[1, 2], metavar="N", help="of the converter (%(default)s)")
+    add("--copies", type=int, default=20, metavar="N", help="of the scans, as other patients' (%(default)s)")
     add("--repeats", type=int, default=3, metavar="N", help="turns (%(default)s)")
     add(
         "--spider",
@@ -89,11 +90,12 @@ def conversions(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, A
 
     from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
 
+    scans = _copies(args.spider, scratch / "scans", args.copies)
     seconds: dict[int, list[float]] = {number: [] for number in args.processes}
     for turn in range(args.repeats):
         for number in args.processes:
             start = time.perf_counter()
-            done = convert(args.spider, "T1wT2w", out=scratch / f"converted_{turn}_{number}", processes=number)
+            done = convert(scans, "T1wT2w", out=scratch / f"converted_{turn}_{number}", processes=number)
             seconds[number].append(time.perf_counter() - start)
     for number, measured in seconds.items():
         series = len(done.records)
@@ -104,6 +106,19 @@ def conversions(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, A
             "ratio": median_ratio(measured, seconds[args.processes[0]]),
             "minutes_of_spider": median(measured) / series * SPIDERS_SERIES / 60,
         }
+
+
+def _copies(spider: Path, folder: Path, copies: int) -> Path:
+    """A folder in SPIDER's layout with links to every scan and mask, `copies` times under other patients' numbers."""
+    if not list((spider / "images").glob("*.mha")):
+        raise FileNotFoundError(f"{spider / 'images'} holds no *.mha; name a folder in SPIDER's layout with --spider")
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+        for path in (spider / part).glob("*.mha"):
+            patient, _, series = path.name.partition("_")
+            for copy in range(copies):
+                (folder / part / f"{int(patient) + 1000 * copy}_{series}").symlink_to(path.resolve())
+    return folder
 
 
 def run(args: argparse.Namespace, command: str) -> None:

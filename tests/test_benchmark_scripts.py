@@ -182,12 +182,13 @@ def test_slices_and_the_converter_from_the_command_line(
         for scan in sorted((real_mri / "spider_layout" / part).glob("*_t2.mha"))[:2]:
             (spider / part / scan.name).symlink_to(scan)
     arguments = ["--slices", "1", "3", "--size", "64", "--processes", "1", "--repeats", "1", "--threads", "1"]
+    arguments += ["--copies", "3"]
     assert scaling.main([*arguments, "--spider", str(spider), "--results", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "scaling.csv")
-    assert table["what"].tolist() == ["1 slices of 64 x 64", "3 slices of 64 x 64", "2 series, 1 process"]
+    assert table["what"].tolist() == ["1 slices of 64 x 64", "3 slices of 64 x 64", "6 series, 1 process"]
     assert (table["seconds"] > 0).all() and table.loc[2, "ratio"] == 1
     seconds, each = table.loc[2, ["seconds", "seconds_each"]]
-    assert seconds == pytest.approx(2 * each, rel=1e-4)
+    assert seconds == pytest.approx(6 * each, rel=1e-4)
     assert table.loc[2, "minutes_of_spider"] == pytest.approx(447 * each / 60, rel=1e-4)
     assert "## Converter" in capsys.readouterr().out
 

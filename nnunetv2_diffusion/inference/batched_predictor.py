@@ -15,19 +15,24 @@ from nnunetv2.utilities.helpers import dummy_context
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
+GPU_TILES = 4
+
 
 class BatchedPredictor(DiffusionPredictor):
     """A DiffusionPredictor that also predicts lists of slices; a plain nnU-Net takes them tile by tile.
 
     Args: those of DiffusionPredictor, and
-        tile_batch: how many tiles the network takes at a time.
+        tile_batch: how many tiles the network takes at a time; None: 4 on a GPU, 1 on a CPU, whose cache the samples of
+            one already fill.
 
     Raises:
         ValueError: a `tile_batch` below 1.
     """
 
-    def __init__(self, *args, tile_batch: int = 4, **kwargs):
+    def __init__(self, *args, tile_batch: int | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        if tile_batch is None:
+            tile_batch = 1 if self.device.type == "cpu" else GPU_TILES
         if tile_batch < 1:
             raise ValueError(f"the number of slices in a batch must be at least 1, not {tile_batch}")
         self.tile_batch = tile_batch

@@ -163,7 +163,7 @@ def load_model(
     checkpoint: str = "checkpoint_final.pth",
     settings: Mapping[str, Any] | None = None,
     device: str | None = None,
-    slice_batch: int = 4,
+    slice_batch: int | None = None,
     batch_size: int | None = None,
     trust: bool = False,
     precision: str = "auto",
@@ -176,7 +176,7 @@ def load_model(
         checkpoint: file name in each fold's folder.
         settings: sampling settings in place of the model's own (names of `DiffusionSettings`).
         device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
-        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time.
+        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time; None: 1 on a CPU, else 4.
         batch_size: how many samples of them the denoiser takes at a time; None: see DiffusionPredictor.
         trust: open checkpoints that could run code (see `checkpoints.load_checkpoint`).
         precision: of the denoiser (see DiffusionPredictor).
