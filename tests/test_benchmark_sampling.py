@@ -46,7 +46,8 @@ def test_a_sweep_of_a_trained_model(tiny: TinyProject, tmp_path: Path, capsys: p
     table = pd.read_csv(tmp_path / "sampling_tiny.csv")
     assert table["sweep"].tolist() == ["default", "sampling_steps", "sampling_steps", "samples", "ensemble_steps"]
     tiles = table["evaluations"] / (table["samples"] * table["sampling_steps"])
-    assert tiles[0] > 1 and tiles.tolist() == pytest.approx([tiles[0]] * 5, rel=1e-4)  # the tiny patch is smaller than its images
+    assert tiles[0] > 1  # the tiny patch is smaller than its images
+    assert tiles.tolist() == pytest.approx([tiles[0]] * 5, rel=1e-4)
     assert table.loc[0, ["dice_difference", "standard_error"]].tolist() == [0, 0]
     assert table["dice"].between(0, 1).all() and table["ece"].between(0, 1).all() and (table["seconds"] > 0).all()
     for suffix in ("md", "png", "pdf"):
