@@ -63,7 +63,8 @@ NOTES = (
 
 def settings_of(settings: DiffusionSettings) -> dict[str, Any]:
     """Those that the sweep varies; None for an early stop that is off."""
-    return {name: getattr(settings, name) or None for name in SWEEPS}
+    values = {name: getattr(settings, name) for name in SWEEPS}
+    return {**values, "early_stop": settings.early_stop or None}
 
 
 def sweep_rows(

@@ -205,9 +205,6 @@ def train_all(workspace: Workspace, data: RawData, models: Sequence[Model], say:
         )
 
 
-KEPT = "trained by an earlier run"
-
-
 def _train(workspace: Workspace, data: RawData, model: Model, fold: int) -> str:
     """Train a fold, or validate it again where a stage lacks its masks; says which."""
     fold_folder = workspace.model_folder(data, model) / f"fold_{fold}"

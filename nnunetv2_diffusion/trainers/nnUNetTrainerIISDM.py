@@ -42,7 +42,7 @@ class NoiseMSELoss(nn.Module):
 class nnUNetTrainerIISDM(nnUNetTrainerDiffusion):
     """Predicts ε with MSE and no auxiliary encoder; DDPM ancestral sampling, 5 samples, their mean and variance.
 
-    The U-Net answers with v, of which ε is made (see `DiffusionNetwork`): answering with ε itself it learns far slower.
+    The U-Net answers with v, of which ε is made (see `DiffusionNetwork`): its error is not divided by sqrt(ᾱ_t).
     The loss divides the squared error of ε by ᾱ_t, which makes it that of v (`noise_weighting`): unweighted, as it was
     published, the noisy timesteps, at which the image must tell what the mask is, hardly count.
 
