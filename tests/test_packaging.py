@@ -188,6 +188,14 @@ class TestCommandLine:
         assert output[-1].strip() == "imported:"
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_views_of_images_that_live(module):
+    """SimpleITK's array views do not keep their image: one of an unnamed image reads freed memory."""
+    calls = [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
+    views = [call for call in calls if ast.unparse(call.func).endswith("GetArrayViewFromImage")]
+    assert not [ast.unparse(call) for call in views if not isinstance(call.args[0], ast.Name | ast.Attribute)]
+
+
 class TestReadme:
     def test_commands_at_the_top(self):
         block = re.search(r"```\w*\n(.*?)```", README, re.DOTALL)[1]

@@ -50,7 +50,8 @@ def check_images(folder: Path, dataset_json: dict[str, Any]) -> None:
 
 
 def _check_image(path: Path) -> None:
-    if not np.isfinite(sitk.GetArrayViewFromImage(read_scan(path))).all():
+    image = read_scan(path)  # a name of its own: the view below does not keep the image alive
+    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
         raise ValueError(f"{path} holds voxels that are no numbers (NaN or infinity)")
 
 
