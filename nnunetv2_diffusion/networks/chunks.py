@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
-# A larger batch gains nothing on a CPU once it fills the cache: one slice of 320 x 320, eight of 128 x 96.
+# A larger batch gains nothing on a CPU once it fills the cache: one slice of 320 x 320, six of 128 x 128.
 CPU_PIXELS = 320 * 320
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+Result = TypeVar("Result")
 
 
 def default_batch_size(device: torch.device, height: int, width: int, samples: int) -> int:
@@ -17,16 +20,16 @@ def default_batch_size(device: torch.device, height: int, width: int, samples: i
     return max(1, min(samples, CPU_PIXELS // (height * width))) if device.type == "cpu" else samples
 
 
-def run_in_chunks(run: Callable[[slice], torch.Tensor], count: int, size: int) -> tuple[torch.Tensor, int]:
+def run_in_chunks(run: Callable[[slice], Result], count: int, size: int) -> tuple[list[Result], int]:
     """`run` over the slices of 0 ... count, `size` at a time; where memory runs out, half as many, with a warning.
 
     Returns:
-        The results, concatenated, and the size that fitted.
+        The result of each chunk, and the size that fitted.
 
     Raises:
         RuntimeError, MemoryError: what `run` raises, out of memory only where it does not even hold one sample.
     """
-    results: list[torch.Tensor] = []
+    results: list[Result] = []
     start = 0
     while start < count:
         try:
@@ -41,7 +44,7 @@ def run_in_chunks(run: Callable[[slice], torch.Tensor], count: int, size: int) -
         warnings.warn(f"out of memory: going on with {size} samples at a time", RuntimeWarning, stacklevel=2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return torch.cat(results), size
+    return results, size
 
 
 def _out_of_memory(error: Exception) -> bool:

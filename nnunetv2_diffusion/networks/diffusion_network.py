@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ from nnunetv2_diffusion.networks.ensembles import EnsembleMaps, new_ensemble
 from nnunetv2_diffusion.networks.precision import autocast
 from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
 from nnunetv2_diffusion.settings import DiffusionSettings
+
+Result = TypeVar("Result")
 
 
 class NoisedImage(NamedTuple):
@@ -163,62 +165,65 @@ class DiffusionNetwork(nn.Module):
         """All samples of all images side by side: steps of tensors [S * B, K, H, W], sample by sample."""
         settings, batch = self.settings, image.shape[0]
         distinct = list(dict.fromkeys(views))
-        mirrored = {view: torch.flip(image, view) for view in distinct}
-        features = {view: self._encode(mirrored[view]) for view in distinct}
+        mirrored = torch.cat([torch.flip(image, view) for view in distinct])
+        positions = [distinct.index(view) * batch + item for view in views for item in range(batch)]
         noise = SamplingNoise(settings.seed, settings.samples, (self._heads, *image.shape[2:]), image.device)
 
         def draw_noise() -> torch.Tensor:
             return noise.draw().repeat_interleave(batch, dim=0)
 
-        jobs = [(view, item) for view in views for item in range(batch)]
-        images = torch.cat([mirrored[view] for view in views])
-        denoise = self._denoise_in_chunks(images, features, jobs)
+        images = mirrored[positions]
+        denoise = self._denoise_in_chunks(images, self._encode(mirrored), positions)
         x = self.start(images, draw_noise())
         timesteps = sampling_timesteps(settings.first_timestep, settings.sampling_steps)
         if settings.sampler == "ddpm":
             return ddpm(denoise, x, timesteps, self.alphas_cumprod, draw_noise)
         return ddim(denoise, x, timesteps, self.alphas_cumprod, draw_noise, settings.eta)
 
-    def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-        self.encoder_evaluations += len(image)
-        return self.denoiser.encode_image(self.condition(image))
-
     @property
     def _heads(self) -> int:
         return self.denoiser.decoder.seg_layers[-1].out_channels
 
+    def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The auxiliary encoder's features of [N, C, H, W], one tensor [N, ...] a stage."""
+        condition = self.condition(images)
+        self.encoder_evaluations += len(images)
+        found = self._in_chunks(lambda chunk: self.denoiser.encode_image(condition[chunk]), images)
+        return [torch.cat(stage) for stage in zip(*found, strict=True)]
+
     def _denoise_in_chunks(
-        self, images: torch.Tensor, features: dict, jobs: list[tuple[tuple[int, ...], int]]
+        self, images: torch.Tensor, features: list[torch.Tensor], positions: list[int]
     ) -> Callable[[torch.Tensor, int], torch.Tensor]:
-        """`denoise(x_t, timestep)` for the samplers, at most `batch_size` samples at a time."""
+        """`denoise(x_t, timestep)` for the samplers; sample n sees images[n], whose features are at positions[n]."""
         condition = self.condition(images)
         alphas_cumprod = self.alphas_cumprod
-        size = min(self.batch_size or default_batch_size(images.device, *images.shape[2:], len(jobs)), len(jobs))
-        # Copied once where one chunk holds all samples, at every step where memory is short.
-        kept: list[list[torch.Tensor]] = []
+        rows = torch.tensor(positions, device=images.device)
 
         def features_of(chunk: slice) -> list[torch.Tensor]:
-            stages = zip(*(features[view] for view, _ in jobs[chunk]), strict=True)
-            items = [[stage[item] for stage, (_, item) in zip(views, jobs[chunk], strict=True)] for views in stages]
-            return [stage[0][None] if len(stage) == 1 else torch.stack(stage) for stage in items]
-
-        def run(chunk: slice, x_t: torch.Tensor, timestep: int) -> torch.Tensor:
-            t = torch.full((len(jobs[chunk]),), timestep, device=x_t.device)
-            stage_features = kept.pop() if kept else features_of(chunk)
-            prediction = self.denoiser(condition[chunk], x_t[chunk], t, stage_features).float()
-            if len(t) == len(jobs):
-                kept.append(stage_features)
-            self.network_evaluations += len(t)
-            return prediction
+            first, count = positions[chunk.start], chunk.stop - chunk.start
+            if positions[chunk] == list(range(first, first + count)):  # no copy is needed
+                return [stage[first : first + count] for stage in features]
+            return [stage[rows[chunk]] for stage in features]
 
         def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
-            nonlocal size
-            prediction, fitted = run_in_chunks(lambda chunk: run(chunk, x_t, timestep), len(jobs), size)
-            if fitted < size:
-                self.batch_size = size = fitted
+            def run(chunk: slice) -> torch.Tensor:
+                t = torch.full((chunk.stop - chunk.start,), timestep, device=x_t.device)
+                return self.denoiser(condition[chunk], x_t[chunk], t, features_of(chunk)).float()
+
+            prediction = torch.cat(self._in_chunks(run, images))
+            self.network_evaluations += len(x_t)
             return self.pred_x_start(prediction, x_t, float(alphas_cumprod[timestep]))
 
         return denoise
+
+    def _in_chunks(self, run: Callable[[slice], Result], images: torch.Tensor) -> list[Result]:
+        """`run` of chunks of the images, at most `batch_size` at a time."""
+        count = len(images)
+        size = min(self.batch_size or default_batch_size(images.device, *images.shape[2:], count), count)
+        results, fitted = run_in_chunks(run, count, size)
+        if fitted < size:
+            self.batch_size = fitted
+        return results
 
     def pred_x_start(
         self, output: torch.Tensor, x_t: torch.Tensor, alpha_cumprod: torch.Tensor | float
