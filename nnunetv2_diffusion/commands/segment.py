@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
     parser.add_argument(
-        "--slice-batch", type=int, metavar="N", help="slices predicted at a time; default: 4 on a GPU, 1 on a CPU"
+        "--slice-batch",
+        type=int,
+        metavar="N",
+        help="slices predicted at a time; default: 4 on a GPU, a cache's fill on a CPU",
     )
     parser.add_argument(
         "--review",

@@ -14,6 +14,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.utilities.helpers import dummy_context
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.networks.chunks import cpu_batch_size
 
 GPU_TILES = 4
 
@@ -22,8 +23,8 @@ class BatchedPredictor(DiffusionPredictor):
     """A DiffusionPredictor that also predicts lists of slices; a plain nnU-Net takes them tile by tile.
 
     Args: those of DiffusionPredictor, and
-        tile_batch: how many tiles the network takes at a time; None: 4 on a GPU, 1 on a CPU, whose cache the samples of
-            one already fill.
+        tile_batch: how many tiles the network takes at a time; None: 4 on a GPU, on a CPU as many as fill its cache
+            with their samples.
 
     Raises:
         ValueError: a `tile_batch` below 1.
@@ -31,21 +32,31 @@ class BatchedPredictor(DiffusionPredictor):
 
     def __init__(self, *args, tile_batch: int | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        if tile_batch is None:
-            tile_batch = 1 if self.device.type == "cpu" else GPU_TILES
-        if tile_batch < 1:
+        if tile_batch is not None and tile_batch < 1:
             raise ValueError(f"the number of slices in a batch must be at least 1, not {tile_batch}")
-        self.tile_batch = tile_batch
+        self._tile_batch = tile_batch
         self._predicted_tiles: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
+
+    @property
+    def tile_batch(self) -> int:
+        """How many tiles the network takes at a time."""
+        if self._tile_batch is not None:
+            return self._tile_batch
+        if self.device.type != "cpu":
+            return GPU_TILES
+        if self.diffusion_network is None:
+            return 1
+        patch, samples = self.configuration_manager.patch_size, self.diffusion_network.settings.samples
+        return max(1, cpu_batch_size(*patch) // samples)
 
     def predict_slices(self, slices: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Mean logits [K, 1, h, w] and uncertainty [1, 1, h, w] over folds of each of the slices [C, 1, h, w]."""
         pending: list[torch.Tensor] = []
-        tiles = 0
+        tiles, at_a_time = 0, self.tile_batch
         for data in slices:
             pending.append(data)
             tiles += len(self.tiles(data))
-            if tiles >= self.tile_batch:
+            if tiles >= at_a_time:
                 yield from self._mean_over_folds(pending)
                 pending, tiles = [], 0
         if pending:
@@ -78,8 +89,9 @@ class BatchedPredictor(DiffusionPredictor):
         self.network = self.network.to(self.device).eval()
         self._predicted_tiles.clear()
         with torch.autocast("cuda") if self.device.type == "cuda" else dummy_context():
-            for start in range(0, len(tiles), self.tile_batch):
-                batch = torch.stack(list(tiles[start : start + self.tile_batch])).to(self.device)
+            at_a_time = self.tile_batch
+            for start in range(0, len(tiles), at_a_time):
+                batch = torch.stack(list(tiles[start : start + at_a_time])).to(self.device)
                 prediction = self.diffusion_network.predict(batch)
                 self._predicted_tiles.extend(
                     zip(prediction.logits.split(1), prediction.uncertainty.cpu().split(1), strict=True)

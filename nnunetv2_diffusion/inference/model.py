@@ -176,7 +176,7 @@ def load_model(
         checkpoint: file name in each fold's folder.
         settings: sampling settings in place of the model's own (names of `DiffusionSettings`).
         device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
-        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time; None: 1 on a CPU, else 4.
+        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time; None: see BatchedPredictor.
         batch_size: how many samples of them the denoiser takes at a time; None: see DiffusionPredictor.
         trust: open checkpoints that could run code (see `checkpoints.load_checkpoint`).
         precision: of the denoiser (see DiffusionPredictor).

@@ -17,7 +17,12 @@ Result = TypeVar("Result")
 
 def default_batch_size(device: torch.device, height: int, width: int, samples: int) -> int:
     """How many of `samples` slices of `height` x `width` to take at a time: all on a GPU, a cache's fill on a CPU."""
-    return max(1, min(samples, CPU_PIXELS // (height * width))) if device.type == "cpu" else samples
+    return min(samples, cpu_batch_size(height, width)) if device.type == "cpu" else samples
+
+
+def cpu_batch_size(height: int, width: int) -> int:
+    """Slices of `height` x `width` that fill a CPU's cache, at least 1."""
+    return max(1, CPU_PIXELS // (height * width))
 
 
 def run_in_chunks(run: Callable[[slice], Result], count: int, size: int) -> tuple[list[Result], int]:

@@ -21,6 +21,7 @@ from nnunetv2_diffusion.inference import load_model, segment
 from nnunetv2_diffusion.inference.checkpoints import find_folds, load_checkpoint
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.sagittal import SagittalVolume
+from nnunetv2_diffusion.networks import chunks
 
 SAGITTAL = np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]])
 
@@ -139,6 +140,20 @@ def test_results_do_not_depend_on_the_batch(folder, scan, tile):
     masks = [sitk.GetArrayFromImage(result.mask) for result in results]
     assert np.mean(masks[0] != masks[1]) < 1e-3
     assert len(np.unique(masks[0])) > 1
+
+
+@pytest.mark.parametrize(("samples", "calls"), [(1, 1), (4, 2), (30, 4)])
+def test_slices_together_fill_a_cpus_cache(folder, scan, monkeypatch, samples, calls):
+    """Tiles of 64 x 64: a cache of ten takes the four slices' samples at once, in pairs or one by one."""
+    monkeypatch.setattr(chunks, "CPU_PIXELS", 10 * 64 * 64)
+    model = load_model(folder, [0], device="cpu", settings={"samples": samples})
+    predicted = []
+    network = model.predictor.diffusion_network
+    predict = network.predict
+    monkeypatch.setattr(network, "predict", lambda images: predicted.append(len(images)) or predict(images))
+    segment(scan, model, slices=4)
+    assert len(predicted) == calls and sum(predicted) == 4
+    assert network.network_evaluations == 4 * samples * network.settings.sampling_steps
 
 
 def test_seed_and_sampling_settings(folder, scan):
