@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from command_line import RESULTS, execute
 
 HERE = Path(__file__).resolve().parent
 DATASETS = ("spider_layout", "discs_and_vertebrae_2d")
@@ -23,6 +24,7 @@ CPU_IISDM_STEPS, IISDM_STEPS = 100, 1000
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
+        prog="compare_models.py",
         description="Train and compare nnU-Net, IISDM, SpineSegDiff and SpineSegDiff after pre-segmentation on real "
         "MRI, k-fold, at equal optimiser steps and with nnU-Net's own augmentation.",
         epilog="Run it again with the same --work to go on where it stopped: finished trainings are kept, predictions "
@@ -70,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder that holds the datasets' folders (../shared/mri, seen from the project)",
     )
-    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the tables go (results/)")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="where the tables go (results/)")
     return parser
 
 
@@ -131,16 +133,9 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0 when everything was measured; 2, with one line on stderr, when the input was bad or a training failed."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(argv)
-    try:
-        run(args, f"python benchmarks/compare_models.py {shlex.join(argv)}")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"compare_models.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line on stderr."""
+    return execute(build_parser(), run, arguments)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+from command_line import add_machine, execute
 
 HERE = Path(__file__).resolve().parent
 MODELS = ("baseline", "model", "preseg")
@@ -21,22 +22,22 @@ MODELS = ("baseline", "model", "preseg")
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
+        prog="inference.py",
         description="Time prediction: nnU-Net, the published way of sampling, ours, and pre-segmentation.",
         epilog="Keep the machine free of other work. The full table takes an hour on two cores; try --small first.",
     )
     add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
     add("--repeats", type=int, default=3, metavar="N", help="turns a row; one above 150 evaluations (%(default)s)")
     add("--samples", nargs="+", type=int, default=[1, 5, 15], metavar="S", help="of ours (1 5 15)")
     add("--steps", nargs="+", type=int, default=[5, 10, 50], metavar="N", help="of ours (5 10 50)")
     add("--size", type=int, default=320, metavar="PIXELS", help="sides of the slice (%(default)s)")
     add("--small", action="store_true", help="64 pixels, S 1 and 3, 2 and 5 steps, one turn: does everything run?")
     add("--no-memory", action="store_true", help="no peak memory, which takes a run of each row in a fresh process")
-    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the tables go (results/)")
+    add_machine(parser)
     trained = parser.add_argument_group(
         "trained models (in place of untrained ones; rows of those not named are left out)"
     )
+    trained.add_argument("--name", help="of the results: inference_NAME.md")
     trained.add_argument("--model", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiff")
     trained.add_argument("--baseline", type=Path, metavar="FOLDER", help="of nnU-Net's own trainer")
     trained.add_argument("--preseg", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiffPreSeg")
@@ -52,6 +53,11 @@ def run(args: argparse.Namespace, command: str) -> None:
     Raises:
         ValueError: arguments that do not go together.
     """
+    if args.memory_of is not None:
+        from speed.rows import memory_of
+
+        print(json.dumps(memory_of(args.memory_of)))
+        return
     folders = {kind: getattr(args, kind).resolve() for kind in MODELS if getattr(args, kind) is not None}
     if bool(folders) != (args.images is not None) or (args.images is None) != (args.labels is None):
         raise ValueError("trained models, --images and --labels go together: name all of them or none")
@@ -83,7 +89,9 @@ def run(args: argparse.Namespace, command: str) -> None:
             if args.labels is not None:
                 rows[-1]["dice"] = _dice(args, method, folders, device)
             print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if value is not None), flush=True)
-        write_inference(rows, args.results, args.device, args.size if args.images is None else None, command)
+        about = "a real case" if args.labels else f"one slice of {args.size} x {args.size} pixels, untrained models"
+        stem = f"inference_{args.name}" if args.name else "inference"
+        write_inference(rows, args.results, stem, args.device, about, command)
 
 
 def _slice(args: argparse.Namespace, method, folders: dict, device):
@@ -104,22 +112,9 @@ def _dice(args: argparse.Namespace, method, folders: dict, device) -> float:
     return mean_dice(Runner(method, folders, device), args.images, args.labels, dataset_json)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on stderr."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    command = shlex.join(["python", "benchmarks/inference.py", *(sys.argv[1:] if arguments is None else arguments)])
-    try:
-        if args.memory_of is not None:
-            from speed.rows import memory_of
-
-            print(json.dumps(memory_of(args.memory_of)))
-        else:
-            run(args, command)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"inference.py: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return execute(build_parser(), run, arguments)
 
 
 if __name__ == "__main__":

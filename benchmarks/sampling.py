@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from command_line import add_machine, execute
 
 HERE = Path(__file__).resolve().parent
 
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
+        prog="sampling.py",
         description="Sweep sampling steps, samples and fused steps of a trained SpineSegDiff model.",
         epilog="nnUNet_preprocessed must hold the data that it was trained on. Keep the machine free of other work.",
     )
@@ -31,9 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--ensemble-steps", nargs="*", type=int, default=[1, 3, 5, 10], metavar="T_S", help="(%(default)s)")
     add("--start-timesteps", nargs="*", type=int, default=[], metavar="T", help="also start at these (none)")
     add("--early-stops", nargs="*", type=float, default=[0.001, 0.01], metavar="SHARE", help="(%(default)s)")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
-    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the files go (results/)")
+    add_machine(parser, results="where the files go (results/)")
     return parser
 
 
@@ -53,16 +53,9 @@ def run(args: argparse.Namespace, command: str) -> None:
     draw_sweep(table, args.results / stem)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0 when everything was measured; 2, with one line on stderr, when the input was bad."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(argv)
-    try:
-        run(args, f"python benchmarks/sampling.py {shlex.join(argv)}")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"sampling.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line on stderr."""
+    return execute(build_parser(), run, arguments)
 
 
 if __name__ == "__main__":

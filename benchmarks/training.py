@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from command_line import add_machine, execute
 
 HERE = Path(__file__).resolve().parent
 BASELINE, OURS = "nnUNetTrainer", "nnUNetTrainerSpineSegDiff"
@@ -24,12 +26,11 @@ PAPER_BATCH = 4
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
+        prog="training.py",
         description="Time training iterations of nnUNetTrainer and nnUNetTrainerSpineSegDiff, in turns.",
         epilog="Keep the machine free of other work.",
     )
     add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
     add("--iterations", type=int, default=10, metavar="N", help="turns, after one that is not counted (%(default)s)")
     add("--batch-size", type=int, default=PAPER_BATCH, metavar="B", help="of both; 0: as planned (%(default)s)")
     add("--trainer", default=OURS, help="compared with nnUNetTrainer (%(default)s)")
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--configuration", default="2d", metavar="NAME", help="of its plans nnUNetPlans.json (%(default)s)")
     add("--no-memory", action="store_true", help="no peak memory, which takes fresh processes")
-    add("--results", type=Path, default=HERE / "results", metavar="DIR", help="where the tables go (results/)")
+    add_machine(parser)
     add("--memory-of", type=json.loads, help=argparse.SUPPRESS)
     return parser
 
@@ -81,6 +82,11 @@ def compare(task: dict[str, Any], trainers: tuple[str, str], iterations: int, me
 
 def run(args: argparse.Namespace, command: str) -> None:
     """Compare, and write the tables."""
+    if args.memory_of is not None:
+        from speed.iterations import memory_of
+
+        print(json.dumps(memory_of(args.memory_of)))
+        return
     if args.small:
         args.size, args.batch_size, args.iterations = 64, 2, 2
     import torch
@@ -111,22 +117,9 @@ def run(args: argparse.Namespace, command: str) -> None:
     write_training(rows, args.results, args.device, about, command)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on stderr."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    command = shlex.join(["python", "benchmarks/training.py", *(sys.argv[1:] if arguments is None else arguments)])
-    try:
-        if args.memory_of is not None:
-            from speed.iterations import memory_of
-
-            print(json.dumps(memory_of(args.memory_of)))
-        else:
-            run(args, command)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"training.py: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return execute(build_parser(), run, arguments)
 
 
 if __name__ == "__main__":

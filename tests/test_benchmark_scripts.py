@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp
     from speed.tables import write_inference
 
     row = {"method": "ours", "samples": 4, "steps": 10, "network_evaluations": 40.0, "seconds": 1.234567}
-    write_inference([row], tmp_path, "cpu", 320, "python benchmarks/inference.py")
+    write_inference([row], tmp_path, "inference", "cpu", "a slice", "python benchmarks/inference.py")
     text = (tmp_path / "inference.md").read_text()
     assert "| ours | 4 | 10 | 40 | 1.23 |" in text.split("## GPU")[0]
     assert "Not measured" in text.split("## GPU")[1] and "| ours | 4 | 10 |  |  |" in text.split("## GPU")[1]
@@ -129,12 +130,12 @@ def test_inference_with_trained_models_from_the_command_line(
     raw = tiny.root / "raw" / f"Dataset{tiny.dataset()}_Tiny"
     arguments = ["--images", raw / "imagesTr", "--labels", raw / "labelsTr", "--results", tmp_path, "--no-memory"]
     arguments += [part for kind, folder in folders.items() for part in (f"--{kind}", folder)]
-    arguments += ["--samples", 2, "--steps", 1, 3, "--repeats", 2, "--threads", 1]
+    arguments += ["--samples", 2, "--steps", 1, 3, "--repeats", 2, "--threads", 1, "--name", "tiny"]
     assert inference.main([str(argument) for argument in arguments]) == 0
-    table = pd.read_csv(tmp_path / "inference_cpu.csv")
+    table = pd.read_csv(tmp_path / "inference_tiny_cpu.csv")
     assert table["network_evaluations"].tolist() == [4, 6, 6, 2, 6, 20]
     assert table["dice"].notna().all()
-    assert "Dice" in (tmp_path / "inference.md").read_text()
+    assert "Dice" in (tmp_path / "inference_tiny.md").read_text()
 
 
 def test_inference_refuses_models_without_images(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -181,22 +182,22 @@ def test_slices_and_the_converter_from_the_command_line(
         (spider / part).mkdir(parents=True)
         for scan in sorted((real_mri / "spider_layout" / part).glob("*_t2.mha"))[:2]:
             (spider / part / scan.name).symlink_to(scan)
-    arguments = ["--slices", "1", "3", "--size", "64", "--processes", "1", "--repeats", "1", "--threads", "1"]
-    arguments += ["--copies", "3"]
+    arguments = ["--slices", "1", "3", "--samples", "1", "0", "--scans", "2", "--commands", "1", "--size", "64"]
+    arguments += ["--copies", "3", "--processes", "1", "--repeats", "1", "--threads", "1"]
     assert scaling.main([*arguments, "--spider", str(spider), "--results", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "scaling.csv")
-    assert table["what"].tolist() == ["1 slices of 64 x 64", "3 slices of 64 x 64", "6 series, 1 process"]
-    assert (table["seconds"] > 0).all() and table.loc[2, "ratio"] == 1
-    seconds, each = table.loc[2, ["seconds", "seconds_each"]]
-    assert seconds == pytest.approx(6 * each, rel=1e-4)
-    assert table.loc[2, "minutes_of_spider"] == pytest.approx(447 * each / 60, rel=1e-4)
+    assert table["what"].tolist() == [*["network"] * 4, "segment", "spinesegdiff segment", "6 series"]
+    assert table["slices"].tolist()[:-1] == [1, 3, 1, 3, 2, 1]
+    assert table["samples"].tolist()[:5] == [1, 1, 4, 4, 4]
+    assert (table["seconds"] > 0).all() and table.loc[6, "ratio"] == 1
+    np.testing.assert_allclose(table["seconds"], table["seconds_each"] * table["slices"].fillna(6), rtol=1e-4)
+    assert table.loc[6, "minutes_of_spider"] == pytest.approx(447 * table.loc[6, "seconds_each"] / 60, rel=1e-4)
     assert "## Converter" in capsys.readouterr().out
 
 
-def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch):
+def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
     import scaling
 
-    monkeypatch.setattr(scaling, "volumes", lambda args, scratch: iter(()))
     assert scaling.main(["--spider", str(tmp_path / "none"), "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scaling.py: error: ") and error.count("\n") == 1

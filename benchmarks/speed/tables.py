@@ -43,12 +43,26 @@ TRAINING_COLUMNS = {
     "peak_memory_mib": "peak memory, MiB",
     "memory_times_nnunet": "memory, times nnU-Net",
 }
-SCALING_COLUMNS = {"what": "what", "seconds": "s", "seconds_each": "s each", "ratio": "ratio"}
-SPIDER_COLUMN = {"minutes_of_spider": "min for SPIDER's 447 series"}
+SLICES_COLUMNS = {
+    "what": "what",
+    "samples": "S",
+    "slices": "slices",
+    "seconds": "s",
+    "seconds_each": "s a slice",
+    "ratio": "times single slices",
+}
+CONVERTER_COLUMNS = {
+    "what": "what",
+    "processes": "processes and cores",
+    "seconds": "s",
+    "seconds_each": "s a series",
+    "ratio": "times the first row",
+    "minutes_of_spider": "min for SPIDER's 447 series",
+}
 SCALING_NOTES = (
-    "Medians over turns. Slices: an untrained model of the plan at its default setting, handed over together (the "
-    "ratio: to one by one, as single slices). Converter: of `spinesegdiff convert --modality T1wT2w`, whole command in "
-    "one process or several (the ratio: to the first row)."
+    "Medians over turns; an untrained model of the plan. Slices of a volume against the same slices one by one: handed "
+    "to the network; as scans to `segment`, the model being loaded; as files to `spinesegdiff segment`, one command "
+    "for each. Converter: the command `spinesegdiff convert --modality T1wT2w` with n processes on n cores."
 )
 TRAINING_NOTES = (
     "The trainers take turns, iteration by iteration, on the same plan, batch size and data; the ratio is the median "
@@ -57,14 +71,11 @@ TRAINING_NOTES = (
 )
 
 
-def write_inference(rows: Sequence[dict[str, Any]], folder: Path, device: str, size: int | None, command: str) -> None:
-    """inference_<device>.csv and inference.md; `size` of an untrained model's slice, None for trained models."""
-    about = (
-        "a real case"
-        if size is None
-        else f"one slice of {size} x {size} pixels, untrained models as nnU-Net plans them"
-    )
-    _write(rows, folder, "inference", device, about, INFERENCE_COLUMNS, INFERENCE_NOTES, command)
+def write_inference(
+    rows: Sequence[dict[str, Any]], folder: Path, stem: str, device: str, about: str, command: str
+) -> None:
+    """<stem>_<device>.csv and <stem>.md."""
+    _write(rows, folder, stem, device, about, INFERENCE_COLUMNS, INFERENCE_NOTES, command)
 
 
 def write_training(rows: Sequence[dict[str, Any]], folder: Path, device: str, about: str, command: str) -> None:
@@ -77,6 +88,7 @@ def write_scaling(
     conversions: Sequence[dict[str, Any]],
     folder: Path,
     device: str,
+    size: int,
     command: str,
 ) -> str:
     """scaling.csv and scaling.md; returns the markdown."""
@@ -86,11 +98,10 @@ def write_scaling(
         "# Scaling: slices and the converter",
         SCALING_NOTES,
         f"{about['machine']}; {about['date']}.\n\n    {command}",
-        "## Slices of a volume",
-        _markdown(pd.DataFrame(slices), SCALING_COLUMNS, False),
-        "## Converter",
-        _markdown(pd.DataFrame(conversions), {**SCALING_COLUMNS, **SPIDER_COLUMN}, False),
     ]
+    if slices:
+        parts += [f"## Slices of {size} x {size} pixels", _markdown(pd.DataFrame(slices), SLICES_COLUMNS, False)]
+    parts += ["## Converter", _markdown(pd.DataFrame(conversions), CONVERTER_COLUMNS, False)]
     text = "\n\n".join(parts) + "\n"
     write_text(text, folder / "scaling.md")
     return text
@@ -108,7 +119,7 @@ def _write(
 ) -> None:
     table = pd.DataFrame(rows).assign(**machine(device), about=about, command=command)
     write_csv(table, folder / f"{stem}_{device}.csv")
-    parts = [f"# {stem.capitalize()}: time and memory", notes]
+    parts = [f"# {stem.replace('_', ', ').capitalize()}: time and memory", notes]
     for name, title in DEVICES.items():
         file = folder / f"{stem}_{name}.csv"
         measured = pd.read_csv(file) if file.is_file() else None
