@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunetv2_diffusion import cli
+
 SIZE = (24, 30, 5)  # SPIDER's storage: posterior, inferior, right
 SPACING = (1.5, 1.25, 4.0)
 ORIGIN = (-8.0, -15.0, 20.0)
@@ -66,3 +68,18 @@ def save(image: sitk.Image, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
     return path
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file's voxels, [z, y, x]."""
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def files_of(folder: Path) -> list[str]:
+    """Every file below a folder, by its relative path."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def run(*argv: object) -> int:
+    """The exit code of `spinesegdiff convert` in one process."""
+    return cli.main(["convert", *map(str, argv), "-np", "1"])
