@@ -162,8 +162,14 @@ def test_noise_depends_on_seed_and_sample_alone():
     a, b = first.draw(), more.draw()
     assert torch.equal(a, b[:3])
     assert len({tuple(sample.flatten().tolist()) for sample in b}) == 6
-    assert torch.equal(first.draw(), more.draw()[:3])
+    c = first.draw()
+    assert torch.equal(c, more.draw()[:3])
     assert not torch.equal(SamplingNoise(6, 3, (2, 4, 4), torch.device("cpu")).draw(), a)
+    again = SamplingNoise(5, 3, (2, 4, 4), torch.device("cpu"))
+    assert torch.equal(again.draw(), a) and torch.equal(again.draw(), c)
+    generator = torch.Generator().manual_seed(5 * 65536 + 1)
+    one = [torch.randn((2, 4, 4), generator=generator) for _ in range(2)]
+    assert torch.equal(a[1], one[0]) and torch.equal(c[1], one[1])
     numbers = SamplingNoise(0, 4, (3, 64, 64), torch.device("cpu")).draw()
     assert abs(numbers.mean()) < 0.02
     assert abs(numbers.std() - 1) < 0.02
