@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_diffusion.inference.review import ReviewThresholds
     from nnunetv2_diffusion.inference.segmentation import Options, segment_files
 
-    options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes))
+    options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
     model = load_model(
         args.model or model_folder(args.d, trainer_of(args), args.p, args.c),
         args.f,

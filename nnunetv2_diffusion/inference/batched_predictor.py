@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
-from nnunetv2.utilities.helpers import dummy_context
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.networks.chunks import cpu_batch_size
+from nnunetv2_diffusion.networks.precision import autocast
 
 GPU_TILES = 4
+# Share what a fold's weights cost before the first tile: loading them, and converting them to bfloat16.
+TILES_PER_LOADING = 4
 
 
 class BatchedPredictor(DiffusionPredictor):
@@ -52,7 +54,7 @@ class BatchedPredictor(DiffusionPredictor):
     def predict_slices(self, slices: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Mean logits [K, 1, h, w] and uncertainty [1, 1, h, w] over folds of each of the slices [C, 1, h, w]."""
         pending: list[torch.Tensor] = []
-        tiles, at_a_time = 0, self.tile_batch
+        tiles, at_a_time = 0, max(self.tile_batch, TILES_PER_LOADING)
         for data in slices:
             pending.append(data)
             tiles += len(self.tiles(data))
@@ -88,8 +90,9 @@ class BatchedPredictor(DiffusionPredictor):
     def _predict_tiles(self, tiles: Sequence[torch.Tensor]) -> None:
         self.network = self.network.to(self.device).eval()
         self._predicted_tiles.clear()
-        with torch.autocast("cuda") if self.device.type == "cuda" else dummy_context():
-            at_a_time = self.tile_batch
+        at_a_time = self.tile_batch
+        # Entered out here, autocast keeps the converted weights from one batch to the next.
+        with torch.autocast("cuda") if self.device.type == "cuda" else autocast(self.precision, self.device):
             for start in range(0, len(tiles), at_a_time):
                 batch = torch.stack(list(tiles[start : start + at_a_time])).to(self.device)
                 prediction = self.diffusion_network.predict(batch)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from tqdm import tqdm
 
 from nnunetv2_diffusion.inference.model import SegmentationModel, load_model
 from nnunetv2_diffusion.inference.outputs import Picture, Segmentation, check_output_folder, write_segmentation
@@ -26,11 +27,12 @@ SAY = partial(print, flush=True)
 
 @dataclass(frozen=True)
 class Options:
-    """How to segment: see `segment`."""
+    """How to segment: see `segment`; `progress` shows a bar over the slices in a terminal."""
 
     slices: str | int = "central"
     probabilities: bool = False
     thresholds: ReviewThresholds = field(default_factory=ReviewThresholds)
+    progress: bool = False
 
 
 def segment(
@@ -120,7 +122,7 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     started = time.perf_counter()
     volume = SagittalVolume.of(scan.volume, model.spacing, model.size)
     indices = slice_indices(options.slices, volume.image)
-    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options.probabilities)
+    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name)
     report = {
         "input": name,
         "model": _describe_model(model),
@@ -163,7 +165,7 @@ def _findings(
 
 
 def _predict(
-    volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel, keep_probabilities: bool
+    volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel, options: Options, name: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
     """Mask and uncertainty [z, y, x] and probabilities [K, z, y, x] on the scan's own pixels; seconds of the model.
 
@@ -173,13 +175,15 @@ def _predict(
     label_manager = model.predictor.label_manager
     mask, uncertainty = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
     heads = label_manager.num_segmentation_heads
-    probabilities = np.zeros((heads, *shape), np.float32) if keep_probabilities else None
+    probabilities = np.zeros((heads, *shape), np.float32) if options.probabilities else None
     taken = list(range(volume.slices)) if model.whole_volume else list(indices)
     array = volume.model_array(taken)
     spacing = volume.grid(0, volume.slices).spacing[::-1]
     positions = [taken.index(index) for index in indices]
     seconds, started = 0.0, time.perf_counter()
-    for found in model.predict(array, spacing, positions):
+    predicted = model.predict(array, spacing, positions)
+    hidden = None if options.progress else True  # None: shown in a terminal only
+    for found in tqdm(predicted, name, len(positions), leave=False, unit="slice", disable=hidden):
         seconds += time.perf_counter() - started
         index = taken[found.position]
         planes = np.stack([volume.plane_on_scan(head, index) for head in found.probabilities])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,14 @@ def test_other_format_on_request_and_probabilities(folder, scan, tmp_path):
     probabilities = sitk.ReadImage(str(tmp_path / "out" / "scan_probabilities.nii.gz"))
     assert probabilities.GetSize() == (*scan.GetSize(), 4)
     assert json.loads((tmp_path / "out" / "scan.json").read_text())["files"] == [*sorted(images, key=len), "scan.png"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_slices_have_a_progress_bar_in_a_terminal(folder, scan, tmp_path, capsys, monkeypatch, terminal):
+    sitk.WriteImage(scan, str(tmp_path / "scan.mha"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert run(tmp_path / "scan.mha", tmp_path / "out", "--model", folder, "--slices", 3) == 0
+    assert ("0/3" in capsys.readouterr().err) == terminal
 
 
 def test_two_dimensional_file(folder, tmp_path):
