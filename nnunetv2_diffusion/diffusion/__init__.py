@@ -3,7 +3,6 @@
 from nnunetv2_diffusion.diffusion.ensemble import StepUncertaintyEnsemble, fuse_steps
 from nnunetv2_diffusion.diffusion.process import (
     noise_from_velocity,
-    noise_from_x_start,
     q_sample,
     to_probabilities,
     to_x_start,
@@ -21,7 +20,6 @@ __all__ = [
     "fuse_steps",
     "linear_betas",
     "noise_from_velocity",
-    "noise_from_x_start",
     "noise_schedule",
     "q_sample",
     "sampling_timesteps",

@@ -33,8 +33,3 @@ def x_start_from_velocity(
 ) -> torch.Tensor:
     """x_0 of which `x_t` is the noised version under the ε of `noise_from_velocity`."""
     return alpha_cumprod**0.5 * x_t - (1 - alpha_cumprod) ** 0.5 * velocity
-
-
-def noise_from_x_start(x_t: torch.Tensor, x_start: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
-    """ε that takes `x_start` to `x_t`."""
-    return (x_t - alpha_cumprod**0.5 * x_start) / (1 - alpha_cumprod) ** 0.5

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import torch
 
-from nnunetv2_diffusion.diffusion.process import noise_from_x_start
-
 Denoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 
@@ -45,9 +43,10 @@ def ddim(
     """
     for timestep, alpha, alpha_prev in _with_alphas(timesteps, alphas_cumprod):
         x_start = denoise(x, timestep)
-        noise = noise_from_x_start(x, x_start, alpha)
         sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
-        x = alpha_prev**0.5 * x_start + max(1 - alpha_prev - sigma**2, 0.0) ** 0.5 * noise
+        # sqrt(ᾱ') x_0 + sqrt(1 - ᾱ' - σ²) ε, where ε = (x_t - sqrt(ᾱ) x_0) / sqrt(1 - ᾱ)
+        of_x = (max(1 - alpha_prev - sigma**2, 0.0) / (1 - alpha)) ** 0.5
+        x = torch.add(of_x * x, x_start, alpha=alpha_prev**0.5 - of_x * alpha**0.5)
         if sigma > 0:
             x = x + sigma * draw_noise()
         yield Step(timestep, x_start, x)

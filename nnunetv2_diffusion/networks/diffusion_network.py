@@ -17,6 +17,7 @@ from nnunetv2_diffusion.diffusion import (
     noise_schedule,
     q_sample,
     sampling_timesteps,
+    to_probabilities,
     to_x_start,
     x_start_from_velocity,
 )
@@ -145,7 +146,7 @@ class DiffusionNetwork(nn.Module):
         tolerance, steps = self.settings.early_stop, self.settings.sampling_steps
         early_stop = EarlyStop(tolerance, bool(self.regions))
         for number, step in enumerate(self._sample(image, views), start=1):
-            probabilities = _unmirror((step.pred_x_start + 1) / 2, views)
+            probabilities = _unmirrored_probabilities(step.pred_x_start, views)
             if tolerance > 0:
                 probabilities, settled = early_stop(probabilities)
                 if settled:
@@ -170,7 +171,7 @@ class DiffusionNetwork(nn.Module):
         noise = SamplingNoise(settings.seed, settings.samples, (self._heads, *image.shape[2:]), image.device)
 
         def draw_noise() -> torch.Tensor:
-            return noise.draw().repeat_interleave(batch, dim=0)
+            return noise.draw() if batch == 1 else noise.draw().repeat_interleave(batch, dim=0)
 
         images = mirrored[positions]
         denoise = self._denoise_in_chunks(images, self._encode(mirrored), positions)
@@ -206,13 +207,16 @@ class DiffusionNetwork(nn.Module):
             return [stage[rows[chunk]] for stage in features]
 
         def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
-            def run(chunk: slice) -> torch.Tensor:
-                t = torch.full((chunk.stop - chunk.start,), timestep, device=x_t.device)
-                return self.denoiser(condition[chunk], x_t[chunk], t, features_of(chunk)).float()
+            x_start = torch.empty_like(x_t)
 
-            prediction = torch.cat(self._in_chunks(run, images))
+            def run(chunk: slice) -> None:
+                t = torch.full((chunk.stop - chunk.start,), timestep, device=x_t.device)
+                output = self.denoiser(condition[chunk], x_t[chunk], t, features_of(chunk)).float()
+                x_start[chunk] = self.pred_x_start(output, x_t[chunk], float(alphas_cumprod[timestep]))
+
+            self._in_chunks(run, images)
             self.network_evaluations += len(x_t)
-            return self.pred_x_start(prediction, x_t, float(alphas_cumprod[timestep]))
+            return x_start
 
         return denoise
 
@@ -278,7 +282,7 @@ class PreSegmentationNetwork(DiffusionNetwork):
         return q_sample(self.pre_segmentation(image), noise, alpha_cumprod)
 
 
-def _unmirror(samples: torch.Tensor, views: list[tuple[int, ...]]) -> torch.Tensor:
-    """[S * B, K, H, W] with sample s mirrored by `views[s]` -> [S, B, K, H, W] as the image lies."""
+def _unmirrored_probabilities(samples: torch.Tensor, views: list[tuple[int, ...]]) -> torch.Tensor:
+    """x_0 [S * B, K, H, W], sample s mirrored by `views[s]`, -> probabilities [S, B, K, H, W] as the image lies."""
     per_sample = samples.unflatten(0, (len(views), -1))
-    return torch.stack([torch.flip(sample, view) for sample, view in zip(per_sample, views, strict=True)])
+    return torch.stack([torch.flip(to_probabilities(x), view) for x, view in zip(per_sample, views, strict=True)])
