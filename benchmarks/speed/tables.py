@@ -119,7 +119,7 @@ def _write(
 ) -> None:
     table = pd.DataFrame(rows).assign(**machine(device), about=about, command=command)
     write_csv(table, folder / f"{stem}_{device}.csv")
-    parts = [f"# {stem.replace('_', ', ').capitalize()}: time and memory", notes]
+    parts = [f"# {stem.replace('_', ', ', 1).capitalize()}: time and memory", notes]
     for name, title in DEVICES.items():
         file = folder / f"{stem}_{name}.csv"
         measured = pd.read_csv(file) if file.is_file() else None

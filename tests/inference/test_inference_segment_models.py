@@ -156,6 +156,21 @@ def test_slices_together_fill_a_cpus_cache(folder, scan, monkeypatch, samples, c
     assert network.network_evaluations == 4 * samples * network.settings.sampling_steps
 
 
+def test_slices_of_a_volume_share_the_loading_of_a_folds_weights(folder, scan, monkeypatch):
+    model = load_model(folder, device="cpu")
+    assert len(model.folds) == 2
+    network = model.predictor.diffusion_network
+    load, loaded = network.load_state_dict, []
+    monkeypatch.setattr(network, "load_state_dict", lambda weights: loaded.append(1) or load(weights))
+    together = sitk.GetArrayFromImage(segment(scan, model, slices=4).uncertainty)
+    assert len(loaded) == 2
+    alone = sitk.GetArrayFromImage(segment(scan, model, slices=1).uncertainty)
+    assert len(loaded) == 4
+    segmented = alone.any(axis=(0, 1))
+    assert segmented.sum() == 1
+    np.testing.assert_array_equal(together[..., segmented], alone[..., segmented])
+
+
 def test_seed_and_sampling_settings(folder, scan):
     first, again, other = (
         segment(scan, load_model(folder, [0], settings={"seed": seed}, device="cpu")) for seed in (5, 5, 6)
