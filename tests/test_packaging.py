@@ -191,7 +191,9 @@ class TestCommandLine:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_views_of_images_that_live(module):
     """SimpleITK's array views do not keep their image: one of an unnamed image reads freed memory."""
-    calls = [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
+    calls = [
+        node for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
     views = [call for call in calls if ast.unparse(call.func).endswith("GetArrayViewFromImage")]
     assert not [ast.unparse(call) for call in views if not isinstance(call.args[0], ast.Name | ast.Attribute)]
 
