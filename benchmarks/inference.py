@@ -24,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inference.py",
         description="Time prediction: nnU-Net, the published way of sampling, ours, and pre-segmentation.",
-        epilog="Keep the machine free of other work. The full table takes an hour on two cores; try --small first.",
+        epilog="Keep the machine free of other work. On two cores the table takes 20 minutes with --repeats 2; try "
+        "--small first.",
     )
     add = parser.add_argument
     add("--repeats", type=int, default=3, metavar="N", help="turns a row; one above 150 evaluations (%(default)s)")

@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaling.py",
         description="Time the slices of a volume against single slices, and the converter with 1, 2 … cores.",
-        epilog="Keep the machine free of other work. A count of 0 leaves these rows out.",
+        epilog="Keep the machine free of other work. --slices, --scans or --commands 0 leaves their rows out.",
     )
     add = parser.add_argument
     add("--size", type=int, default=320, metavar="PIXELS", help="sides of a slice (%(default)s)")

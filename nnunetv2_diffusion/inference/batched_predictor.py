@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.utilities.helpers import dummy_context
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.networks.chunks import cpu_batch_size
-from nnunetv2_diffusion.networks.precision import autocast
 
 GPU_TILES = 4
-# Share what a fold's weights cost before the first tile: loading them, and converting them to bfloat16.
-TILES_PER_LOADING = 4
+TILES_PER_LOADING = 4  # of a fold's weights
 
 
 class BatchedPredictor(DiffusionPredictor):
@@ -91,8 +90,7 @@ class BatchedPredictor(DiffusionPredictor):
         self.network = self.network.to(self.device).eval()
         self._predicted_tiles.clear()
         at_a_time = self.tile_batch
-        # Entered out here, autocast keeps the converted weights from one batch to the next.
-        with torch.autocast("cuda") if self.device.type == "cuda" else autocast(self.precision, self.device):
+        with torch.autocast("cuda") if self.device.type == "cuda" else dummy_context():
             for start in range(0, len(tiles), at_a_time):
                 batch = torch.stack(list(tiles[start : start + at_a_time])).to(self.device)
                 prediction = self.diffusion_network.predict(batch)

@@ -7,7 +7,6 @@ what was predicted before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 
@@ -27,30 +26,11 @@ class SamplingNoise:
     def __init__(self, seed: int, samples: int, shape: Sequence[int], device: torch.device):
         if samples > MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be drawn, not {samples}")
-        self.key = (seed, samples, tuple(shape), device)
+        self.shape = tuple(shape)
         self.device = device
-        self._generators: list[torch.Generator] | None = None
+        self.generators = [torch.Generator().manual_seed(seed * MAX_SAMPLES + sample) for sample in range(samples)]
 
     def draw(self) -> torch.Tensor:
-        """The next noise of every sample, float32 [S, K, H, W]; not to be changed in place."""
-        if self._generators is None:
-            noise, states = _first_draw(*self.key)
-            self._generators = [torch.Generator() for _ in states]
-            for generator, state in zip(self._generators, states, strict=True):
-                generator.set_state(state)
-            return noise
-        return _draw(self._generators, self.key[2]).to(self.device)
-
-
-@lru_cache(maxsize=1)
-def _first_draw(
-    seed: int, samples: int, shape: tuple[int, ...], device: torch.device
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The first noise, and the generators' states after it: the same for every slice of a volume."""
-    generators = [torch.Generator().manual_seed(seed * MAX_SAMPLES + sample) for sample in range(samples)]
-    noise = _draw(generators, shape).to(device)
-    return noise, [generator.get_state() for generator in generators]
-
-
-def _draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        """The next noise of every sample, float32 [S, K, H, W]."""
+        noise = torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
+        return noise.to(self.device)
