@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nnunetv2_diffusion.networks.precision import fast_bfloat16
+from nnunetv2_diffusion.sampling.precision import fast_bfloat16
 
 
 def machine(device: str) -> dict[str, str]:

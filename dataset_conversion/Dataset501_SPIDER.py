@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.dataset_conversion.arguments import add_arguments
 from nnunetv2_diffusion.dataset_conversion.cases import CaseJob, GridSettings, convert_cases
-from nnunetv2_diffusion.dataset_conversion.preprocessing import UPPER_PERCENTILE
 from nnunetv2_diffusion.dataset_conversion.raw_dataset import (
     CaseRecord,
     RawDataset,
@@ -34,6 +33,7 @@ from nnunetv2_diffusion.dataset_conversion.spider_files import (
     select_cases,
 )
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, make_splits, read_splits, without
+from nnunetv2_diffusion.imaging.preprocessing import UPPER_PERCENTILE
 
 DIMENSIONS = ("2d", "3d")
 DEFAULT_SIZE = (320, 320)

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.dataset_conversion.preprocessing import (
+from nnunetv2_diffusion.dataset_conversion.spider_files import Series
+from nnunetv2_diffusion.dataset_conversion.spider_labels import spider_to_labels
+from nnunetv2_diffusion.imaging.preprocessing import (
     central_sagittal_index,
     model_grid,
     normalize_intensity,
@@ -22,8 +24,6 @@ from nnunetv2_diffusion.dataset_conversion.preprocessing import (
     sagittal_slice,
     to_ras,
 )
-from nnunetv2_diffusion.dataset_conversion.spider_files import Series
-from nnunetv2_diffusion.dataset_conversion.spider_labels import spider_to_labels
 
 FILE_ENDING = ".nii.gz"
 PARTIAL_FOLDER = ".partial"

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import real_spine
-from nnunet_samples import TinyProject, nnunet_environment
+
+from helpers import real_spine
+from helpers.nnunet_samples import TinyProject, nnunet_environment
 
 # Read by nnU-Net when it is imported: pools of one process.
 os.environ.setdefault("nnUNet_def_n_proc", "1")

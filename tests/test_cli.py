@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from console import COMMANDS as SCRIPTS
-from console import command_environment, run
 
+from helpers.console import COMMANDS as SCRIPTS
+from helpers.console import command_environment, run
 from nnunetv2_diffusion import cli
 
 HEAVY = ("torch", "nnunetv2", "numpy", "SimpleITK", "matplotlib", "pandas", "scipy")

@@ -11,7 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
-from nnunetv2_diffusion.dataset_conversion.preprocessing import (
+from nnunetv2_diffusion.dataset_conversion.raw_dataset import write_json
+from nnunetv2_diffusion.dataset_conversion.spider_files import Series, list_series, select_cases
+from nnunetv2_diffusion.dataset_conversion.spider_labels import SPIDER_VALUES
+from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
+from nnunetv2_diffusion.imaging.preprocessing import (
     Grid,
     model_grid,
     normalize_intensity,
@@ -19,10 +23,6 @@ from nnunetv2_diffusion.dataset_conversion.preprocessing import (
     resample_to_grid,
     to_ras,
 )
-from nnunetv2_diffusion.dataset_conversion.raw_dataset import write_json
-from nnunetv2_diffusion.dataset_conversion.spider_files import Series, list_series, select_cases
-from nnunetv2_diffusion.dataset_conversion.spider_labels import SPIDER_VALUES
-from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
 
 SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
 NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}

@@ -21,15 +21,15 @@ from comparison.models import Model
 from comparison.probe import THIRDS, changed_by_noise, sample_variance
 from comparison.training import Workspace
 from nnunetv2_diffusion.diffusion import to_x_start
-from nnunetv2_diffusion.evaluation.images import read_volume
-from nnunetv2_diffusion.evaluation.labels import read_labels
-from nnunetv2_diffusion.evaluation.metrics import dice
+from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
 from nnunetv2_diffusion.inference.prediction import choose_device, predict_validation
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
 from nnunetv2_diffusion.planning.stages import mask_heads
+from nnunetv2_diffusion.scoring.labels import read_labels
+from nnunetv2_diffusion.scoring.metrics import dice
 
 
 @dataclass

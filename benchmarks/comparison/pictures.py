@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from comparison.measuring import Measured
-from nnunetv2_diffusion.evaluation.images import read_volume
-from nnunetv2_diffusion.evaluation.output import write_whole
+from nnunetv2_diffusion.files import write_whole
+from nnunetv2_diffusion.imaging.volumes import read_volume
 
 COLOURS = np.array([[0, 0, 0], [0.95, 0.75, 0.2], [0.85, 0.25, 0.2], [0.2, 0.6, 0.9]])
 OPACITY = 0.5

@@ -16,18 +16,18 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.paths import nnUNet_preprocessed
 from tqdm import tqdm
 
-from nnunetv2_diffusion.evaluation.drawing import panels, save, styled
-from nnunetv2_diffusion.evaluation.images import read_volume
-from nnunetv2_diffusion.evaluation.labels import read_labels
-from nnunetv2_diffusion.evaluation.output import write_csv, write_text
-from nnunetv2_diffusion.evaluation.uncertainty import (
+from nnunetv2_diffusion.files import write_csv, write_text
+from nnunetv2_diffusion.imaging.drawing import panels, save, styled
+from nnunetv2_diffusion.imaging.volumes import read_volume
+from nnunetv2_diffusion.inference.maps import maps_on_image_grid
+from nnunetv2_diffusion.inference.prediction import validation_items
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.scoring.labels import read_labels
+from nnunetv2_diffusion.scoring.uncertainty import (
     case_calibration,
     case_quality,
     expected_calibration_error,
 )
-from nnunetv2_diffusion.inference.maps import maps_on_image_grid
-from nnunetv2_diffusion.inference.prediction import validation_items
-from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.settings import DiffusionSettings
 
 DEFAULT = "default"

@@ -11,8 +11,8 @@ from machine import machine
 from comparison.measuring import Measured
 from comparison.models import IISDM, NNUNET, PRESEG, SPINESEGDIFF
 from comparison.probe import THIRDS
-from nnunetv2_diffusion.evaluation.labels import display_name
-from nnunetv2_diffusion.evaluation.output import write_csv, write_text
+from nnunetv2_diffusion.files import write_csv, write_text
+from nnunetv2_diffusion.scoring.labels import display_name
 
 MEAN = "mean"
 DICE_MARGIN, TIME_RATIO = 0.005, 0.2

@@ -11,8 +11,8 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
-from nnunetv2_diffusion.evaluation.labels import read_labels
-from nnunetv2_diffusion.evaluation.metrics import dice
+from nnunetv2_diffusion.scoring.labels import read_labels
+from nnunetv2_diffusion.scoring.metrics import dice
 from speed.methods import Runner
 from speed.planned import quietly
 

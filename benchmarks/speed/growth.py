@@ -14,8 +14,8 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from nnunetv2_diffusion.inference import load_model, segment
 from nnunetv2_diffusion.inference.batched_predictor import BatchedPredictor
+from nnunetv2_diffusion.scans import load_model, segment
 from speed.measuring import median_ratio, seconds_in_turns
 from speed.planned import SPACING, quietly
 

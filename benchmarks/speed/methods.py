@@ -18,8 +18,8 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2_diffusion.diffusion import StepUncertaintyEnsemble, ddim, sampling_timesteps
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
-from nnunetv2_diffusion.networks.ensembles import probabilities_to_logits
-from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
+from nnunetv2_diffusion.sampling.ensembles import probabilities_to_logits
+from nnunetv2_diffusion.sampling.noise import SamplingNoise
 from speed.planned import quietly
 
 NNUNET, PUBLISHED, OURS = "nnU-Net, 4 mirrorings", "published way", "ours"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from machine import machine
 
-from nnunetv2_diffusion.evaluation.output import write_csv, write_text
+from nnunetv2_diffusion.files import write_csv, write_text
 
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 INFERENCE_COLUMNS = {

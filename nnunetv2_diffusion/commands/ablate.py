@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Gather the table, write it and print it."""
-    from nnunetv2_diffusion.evaluation.ablation import AblationRequest, ablation
-    from nnunetv2_diffusion.evaluation.ablation_output import describe_ablation, write_ablation
-    from nnunetv2_diffusion.evaluation.results import nnunet_folder, optional_nnunet_folder
+    from nnunetv2_diffusion.report.ablation import AblationRequest, ablation
+    from nnunetv2_diffusion.report.ablation_output import describe_ablation, write_ablation
+    from nnunetv2_diffusion.report.results import nnunet_folder, optional_nnunet_folder
 
     request = AblationRequest(args.dataset, args.timesteps, args.plans, args.previous_trainer, args.tr, args.base)
     folders = nnunet_folder("nnUNet_results"), nnunet_folder("nnUNet_preprocessed")

@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
     """Score, write the csv files and print the summary."""
     from pathlib import Path
 
-    from nnunetv2_diffusion.evaluation.central_slices import take_slices
-    from nnunetv2_diffusion.evaluation.folders import describe, evaluate_folders, write_evaluation
+    from nnunetv2_diffusion.scoring.central_slices import take_slices
+    from nnunetv2_diffusion.scoring.folders import describe, evaluate_folders, write_evaluation
 
     predictions, uncertainty = args.pred, args.uncertainty
     if args.central_slice:

@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Make the report and say where it is."""
     try:
-        from nnunetv2_diffusion.evaluation.report import make_report
+        from nnunetv2_diffusion.report.report import make_report
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"{error.name} is not installed; the report needs: pip install 'nnunetv2-diffusion[report]'"
         ) from error
-    from nnunetv2_diffusion.evaluation.results import nnunet_folder, optional_nnunet_folder
+    from nnunetv2_diffusion.report.results import nnunet_folder, optional_nnunet_folder
 
     report = make_report(
         args.datasets,

@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
     changes = dict(_threshold(text) for text in args.review)
 
-    from nnunetv2_diffusion.inference.model import load_model
     from nnunetv2_diffusion.inference.prediction import model_folder
-    from nnunetv2_diffusion.inference.review import ReviewThresholds
-    from nnunetv2_diffusion.inference.segmentation import Options, segment_files
+    from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.review import ReviewThresholds
+    from nnunetv2_diffusion.scans.segmentation import Options, segment_files
 
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
     model = load_model(

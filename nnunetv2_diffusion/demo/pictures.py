@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunetv2_diffusion.evaluation.drawing import colour, panels, styled
-from nnunetv2_diffusion.evaluation.gallery import choose_slice
-from nnunetv2_diffusion.evaluation.images import read_volume
-from nnunetv2_diffusion.evaluation.labels import LabelScheme, display_name
-from nnunetv2_diffusion.evaluation.output import write_whole
+from nnunetv2_diffusion.files import write_whole
+from nnunetv2_diffusion.imaging.drawing import colour, panels, styled
+from nnunetv2_diffusion.imaging.volumes import read_volume
+from nnunetv2_diffusion.report.gallery import choose_slice
+from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 
 UNCERTAINTY_MAP = "viridis"
 PANEL_WIDTH = 2.1  # inches

@@ -11,10 +11,10 @@ from nnunetv2_diffusion.demo.models import OPTIMISER_STEPS
 from nnunetv2_diffusion.demo.pictures import draw_case, draw_samples, save_png
 from nnunetv2_diffusion.demo.pipeline import DRAWN_SAMPLES, Demo, choose_patients, open_folder
 from nnunetv2_diffusion.demo.scores import as_text, collect
-from nnunetv2_diffusion.demo.stages import describe_seconds
-from nnunetv2_diffusion.evaluation.labels import read_labels
-from nnunetv2_diffusion.evaluation.output import write_csv
+from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.inference.prediction import choose_device
+from nnunetv2_diffusion.pipeline.stages import describe_seconds
+from nnunetv2_diffusion.scoring.labels import read_labels
 
 MASK = ".nii.gz"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunetv2_diffusion.demo.models import Model
-from nnunetv2_diffusion.evaluation.labels import display_name
+from nnunetv2_diffusion.scoring.labels import display_name
 
 MEAN_DICE = "mDICE"
 

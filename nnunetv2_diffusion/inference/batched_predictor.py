@@ -14,7 +14,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.utilities.helpers import dummy_context
 
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
-from nnunetv2_diffusion.networks.chunks import cpu_batch_size
+from nnunetv2_diffusion.sampling.chunks import cpu_batch_size
 
 GPU_TILES = 4
 TILES_PER_LOADING = 4  # of a fold's weights

@@ -22,7 +22,7 @@ from nnunetv2_diffusion.diffusion.ensemble import total_entropy
 from nnunetv2_diffusion.inference.checkpoints import read_model
 from nnunetv2_diffusion.inference.maps import blend_tiles, check_reader_writer, maps_on_image_grid, write_map
 from nnunetv2_diffusion.networks import DiffusionNetwork
-from nnunetv2_diffusion.networks.precision import check_precision
+from nnunetv2_diffusion.sampling.precision import check_precision
 
 EXTENSION = Path(__file__).resolve().parent.parent / "extension"
 

@@ -21,12 +21,12 @@ from nnunetv2_diffusion.diffusion import (
     to_x_start,
     x_start_from_velocity,
 )
-from nnunetv2_diffusion.networks.chunks import default_batch_size, run_in_chunks
 from nnunetv2_diffusion.networks.denoiser import Denoiser
-from nnunetv2_diffusion.networks.early_stop import EarlyStop
-from nnunetv2_diffusion.networks.ensembles import EnsembleMaps, new_ensemble
-from nnunetv2_diffusion.networks.precision import autocast
-from nnunetv2_diffusion.networks.sampling_noise import SamplingNoise
+from nnunetv2_diffusion.sampling.chunks import default_batch_size, run_in_chunks
+from nnunetv2_diffusion.sampling.early_stop import EarlyStop
+from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps, new_ensemble
+from nnunetv2_diffusion.sampling.noise import SamplingNoise
+from nnunetv2_diffusion.sampling.precision import autocast
 from nnunetv2_diffusion.settings import DiffusionSettings
 
 Result = TypeVar("Result")

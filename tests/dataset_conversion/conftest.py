@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from spider_samples import make_mask, make_scan, save
+
+from helpers.spider_samples import make_mask, make_scan, save
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from spider_samples import files_of, make_mask, make_scan, run, save
 
+from helpers.spider_samples import files_of, make_mask, make_scan, run, save
 from nnunetv2_diffusion import cli
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from spider_samples import (
+
+from helpers.spider_samples import (
     GRADIENT,
     MIDDLE_VALUE,
     SAGITTAL,
@@ -26,7 +27,6 @@ from spider_samples import (
     rotation,
     run,
 )
-
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
 
 

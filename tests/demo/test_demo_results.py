@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from nnunetv2_diffusion.demo.models import Model, chosen_models
 from nnunetv2_diffusion.demo.pictures import draw_case, draw_samples, save_png
 from nnunetv2_diffusion.demo.scores import as_text, collect
-from nnunetv2_diffusion.evaluation.labels import label_scheme
+from nnunetv2_diffusion.scoring.labels import label_scheme
 
 LABELS = label_scheme({"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3})
 FIRST, SECOND = Model("First", "A"), Model("Second", "B", refines="First")

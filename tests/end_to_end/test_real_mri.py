@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from console import run
-from real_spine import MODEL, RealModel, seconds_per_slice
+
+from helpers.console import run
+from helpers.real_spine import MODEL, RealModel, seconds_per_slice
 
 CASES = ["SPIDER_116_t2", "SPIDER_118_t2", "SPIDER_119_t2"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from nnunet_samples import TinyProject
 
+from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.cli import main
 
 

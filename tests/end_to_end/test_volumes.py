@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunet_samples import nnunet_environment, threads_for_processes
 
+from helpers.nnunet_samples import nnunet_environment, threads_for_processes
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
-from nnunetv2_diffusion.demo.phantom import Protocol, write_phantoms
-from nnunetv2_diffusion.evaluation.metrics import dice
+from nnunetv2_diffusion.phantoms.patients import Protocol, write_phantoms
+from nnunetv2_diffusion.scoring.metrics import dice
 
 NUMBER = 512
 TRAINER = "TinyVolumes"

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunet_samples import TRAINER, TinyProject, blobs, slice_image, write_case
-from prediction_samples import predict
 
+from helpers.nnunet_samples import TRAINER, TinyProject, blobs, slice_image, write_case
+from helpers.prediction_samples import predict
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.inference.input_images import check_images
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunet_samples import TinyProject, nnunet_environment
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from prediction_samples import assert_same, normalised, predict, stock_masks, volumes, write_unseen
 from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
+from helpers.nnunet_samples import TinyProject, nnunet_environment
+from helpers.prediction_samples import assert_same, normalised, predict, stock_masks, volumes, write_unseen
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
 

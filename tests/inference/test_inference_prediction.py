@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnunet_samples import TinyProject, threads_for_processes
-from prediction_samples import assert_same, predict, stock_masks, volumes, write_unseen
 
+from helpers.nnunet_samples import TinyProject, threads_for_processes
+from helpers.prediction_samples import assert_same, predict, stock_masks, volumes, write_unseen
 from nnunetv2_diffusion.cli import main
 
 CASES = ["bordered", "exact", "larger", "oblique", "smaller"]

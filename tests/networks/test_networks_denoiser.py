@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from network_samples import ARCHITECTURES, SETTINGS, configuration, images, network
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from helpers.network_samples import ARCHITECTURES, SETTINGS, configuration, images, network
 from nnunetv2_diffusion.networks import Denoiser
 from nnunetv2_diffusion.networks.timestep_embedding import StageModulation, sinusoidal_embedding
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from console import run
-from nnunet_samples import TinyProject
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+from helpers.console import run
+from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 

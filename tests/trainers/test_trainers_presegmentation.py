@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from network_samples import configuration
-from nnunet_samples import TinyProject, blobs
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
+from helpers.network_samples import configuration
+from helpers.nnunet_samples import TinyProject, blobs
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.networks import Denoiser, NoisedImage, PreSegmentationNetwork
 from nnunetv2_diffusion.planning.planner import add_configurations

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nnunet_samples import TinyProject
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
     nnUNetTrainerNoMirroring,
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.planning.planner import add_configurations
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM

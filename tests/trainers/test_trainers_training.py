@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunet_samples import TRAINER, TinyProject, threads_for_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from helpers.nnunet_samples import TRAINER, TinyProject, threads_for_processes
 from nnunetv2_diffusion.planning.planner import add_configurations
 
 

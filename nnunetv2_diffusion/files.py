@@ -1,0 +1,112 @@
+"""Files written whole or not at all: written beside their final name, synchronised, and then renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTIAL = ".partial_"
+
+
+@contextmanager
+def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterator[Path]:
+    """`with replacing(path) as partial`: what is written to `partial` becomes `path` where no error comes.
+
+    Args:
+        path: the file; its folder is made where it is missing. Where the file exists, its permissions are kept.
+        partial_folder: where the partial file lies, on the same disk; None for the file's own folder, under a hidden
+            name of the same ending. Another one where nnU-Net would list it as a case.
+
+    Raises:
+        OSError: the disk refused; the file is as it was, and no partial one is left.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = (partial_folder or path.parent) / f"{PARTIAL}{os.getpid()}_{path.name}"
+    try:
+        yield partial
+        if path.exists():
+            shutil.copymode(path, partial)
+        _synchronise(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, write: Callable[[Path], object], *, partial_folder: Path | None = None) -> None:
+    """Let `write` fill a partial file, then move it to `path`; see `replacing`."""
+    with replacing(path, partial_folder=partial_folder) as partial:
+        write(partial)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file (UTF-8)."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(content: Any, path: str | Path, indent: int = 2) -> None:
+    """Write json (UTF-8, a line break at the end)."""
+    write_text(json.dumps(content, indent=indent) + "\n", path)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as csv (UTF-8, no index, six significant digits)."""
+    write_whole(path, lambda partial: table.to_csv(partial, index=False, float_format="%.6g"))
+
+
+@contextmanager
+def staging(folder: str | Path, last: str) -> Iterator[Path]:
+    """`with staging(folder, last) as stage`: files written into `stage` are moved into `folder` where no error comes.
+
+    The file of the name `last` is moved after all others, so that where it lies, all are there.
+    """
+    folder = Path(folder)
+    stage = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    try:
+        yield stage
+        for file in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
+            _synchronise(file)
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it") -> Any:
+    """What a json file holds.
+
+    Args:
+        path: the file.
+        kind: what it must hold: dict or list.
+        remedy: what to do about a file that is missing or damaged, in the words that follow "; ".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no json, or holds something else than `kind`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist; {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no valid JSON ({error}); {remedy}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} should hold a {kind.__name__}, not a {type(content).__name__}; {remedy}")
+    return content
+
+
+def _synchronise(path: Path) -> None:
+    """Have the disk hold what was written before the file is renamed: a crash after it must not leave an empty one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Lumbar spines drawn at random, in SPIDER's layout."""

@@ -1,0 +1,192 @@
+"""Writes phantom patients in SPIDER's own layout: T1w and T2w volumes, masks, and the two csv files.
+
+The images stand in for SPIDER where it is not at hand; nothing learned from them says anything about patients.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunetv2_diffusion.phantoms.rendering import FIRST_DISC, Grid, degrade, render
+from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
+
+SERIES = ("t1", "t2")
+GRADING_COLUMNS = {
+    "Modic": "modic",
+    "UP endplate": "upper_endplate",
+    "LOW endplate": "lower_endplate",
+    "Spondylolisthesis": "spondylolisthesis",
+    "Disc herniation": "herniation",
+    "Disc narrowing": "narrowing",
+    "Disc bulging": "bulging",
+    "Pfirrman grade": "pfirrmann",  # SPIDER's spelling
+}
+PIR = np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # x to posterior, y to inferior, z to right
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The acquisition: sagittal slices, `rows` x `columns` pixels of `in_plane` mm, `slice_distance` mm apart."""
+
+    in_plane: float = 1.25
+    rows: int = 224
+    columns: int = 208
+    slices: int = 11
+    slice_distance: float = 4.0
+
+    def __post_init__(self) -> None:
+        if min(self.in_plane, self.rows, self.columns, self.slices, self.slice_distance) <= 0:
+            raise ValueError(f"every length and count of an acquisition must be above 0, not {self}")
+        if self.rows * self.in_plane < 120 or self.columns * self.in_plane < 120:
+            raise ValueError(f"the field of view must be at least 120 mm high and wide to hold a spine: {self}")
+
+    @property
+    def height(self) -> float:
+        """Field of view from top to bottom in mm."""
+        return self.rows * self.in_plane
+
+
+def make_spine(patient: int, seed: int = 0, height: float = 280.0) -> tuple[Spine, tuple[DiscFinding, ...]]:
+    """The anatomy and gradings of one patient; the same for the same numbers.
+
+    Args:
+        patient: number, at least 1.
+        seed: seed of the whole phantom data set.
+        height: field of view in mm, which decides how high above its lower edge the sacrum begins.
+    """
+    rng = np.random.default_rng([seed, patient, 0])
+    findings = draw_findings(rng)
+    return build_spine(rng, findings, bottom=-height / 2 + rng.uniform(50.0, 62.0)), findings
+
+
+def make_scan(spine: Spine, patient: int, series: str, seed: int, protocol: Protocol) -> tuple[sitk.Image, sitk.Image]:
+    """One series: image (int16) and mask (uint8, SPIDER's label values), positioned and degraded in its own way."""
+    rng = np.random.default_rng([seed, patient, 1 + SERIES.index(series)])
+    grid = _position(spine, np.random.default_rng([seed, patient, 3]), rng, protocol)
+    signal, label = render(spine, grid, series, texture_seed=[seed, patient, 4])
+    voxels = degrade(
+        signal,
+        protocol.in_plane,
+        noise=rng.uniform(0.02, 0.045),
+        bias=rng.uniform(0.4, 1.1),
+        rng=rng,
+        brightness=rng.uniform(400.0, 1600.0),
+    )
+    return _as_image(voxels, grid), _as_image(label, grid)
+
+
+def write_phantoms(
+    folder: Path | str,
+    patients: Iterable[int] = range(1, 21),
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write `images/`, `masks/`, `overview.csv` and `radiological_gradings.csv`, as SPIDER publishes them.
+
+    Args:
+        folder: where to write; made if missing, files of the same name are replaced.
+        patients: numbers of the patients, each with a `t1` and a `t2` series.
+        seed: seed of the data set; a patient depends on it and on his own number alone.
+        protocol: size and spacing of the volumes.
+        progress: show a progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: no patient, a number below 1, or a negative seed.
+    """
+    folder, protocol, patients = Path(folder), protocol or Protocol(), sorted(set(patients))
+    if not patients or patients[0] < 1 or seed < 0:
+        raise ValueError(f"phantoms need patient numbers from 1 and a seed from 0, not {patients} and {seed}")
+    partial = folder / "partial"
+    for name in (partial, folder / "images", folder / "masks"):
+        name.mkdir(parents=True, exist_ok=True)
+    overview, gradings = [], []
+    for patient in tqdm(patients, desc="phantoms", unit="patient", disable=not progress):
+        spine, findings = make_spine(patient, seed, protocol.height)
+        for series in SERIES:
+            image, mask = make_scan(spine, patient, series, seed, protocol)
+            name = f"{patient}_{series}"
+            _write(image, partial, folder / "images" / f"{name}.mha")
+            _write(mask, partial, folder / "masks" / f"{name}.mha")
+            overview.append(_overview_row(name, patient, series, mask, protocol))
+        gradings += _grading_rows(patient, findings, mask)
+    _write(pd.DataFrame(overview), partial, folder / "overview.csv")
+    _write(pd.DataFrame(gradings), partial, folder / "radiological_gradings.csv")
+    shutil.rmtree(partial)
+    return folder
+
+
+def _position(spine: Spine, patient_rng: np.random.Generator, rng: np.random.Generator, protocol: Protocol) -> Grid:
+    """The grid over the patient: his own rotation, and a little movement between the two series."""
+    tilt = np.deg2rad(patient_rng.uniform(-6.0, 6.0) + rng.uniform(-1.0, 1.0))
+    turn, lean = np.deg2rad(patient_rng.uniform(-1.2, 1.2, size=2) + rng.uniform(-0.4, 0.4, size=2))
+    about_left = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    about_superior = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    about_posterior = np.array([[np.cos(lean), 0, np.sin(lean)], [0, 1, 0], [-np.sin(lean), 0, np.cos(lean)]])
+    direction = about_left @ about_superior @ about_posterior @ PIR
+    size = (protocol.columns, protocol.rows, protocol.slices)
+    spacing = (protocol.in_plane, protocol.in_plane, protocol.slice_distance)
+    middle = float(np.mean([body.pose.p for body in spine.bodies[:7]]))
+    centre = np.array([0.0, middle + 26.0, 0.0]) + patient_rng.uniform(-6.0, 6.0, size=3) * (0.4, 1.0, 1.0)
+    centre += rng.uniform(-2.0, 2.0, size=3) * (0.4, 1.0, 1.0)
+    origin = centre - direction @ (np.array(spacing) * (np.array(size) - 1) / 2)
+    return Grid(size, spacing, origin, direction)
+
+
+def _as_image(voxels: np.ndarray, grid: Grid) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def _overview_row(name: str, patient: int, series: str, mask: sitk.Image, protocol: Protocol) -> dict[str, object]:
+    values = np.unique(sitk.GetArrayViewFromImage(mask))
+    return {
+        "new_file_name": name,
+        "num_vertebrae": int(np.sum((values > 0) & (values < 100)) + np.sum((values > 100) & (values < 126))),
+        "num_discs": int(np.sum(values >= FIRST_DISC)),
+        "sex": "FM"[patient % 2],
+        "subset": "training",
+        "Manufacturer": "Phantom",
+        "MRAcquisitionType": "2D",
+        "PixelSpacing": f"[{protocol.in_plane}, {protocol.in_plane}]",
+        "SeriesDescription": f"SAG {series.upper()} phantom",
+        "SliceThickness": protocol.slice_distance,
+        "SpacingBetweenSlices": protocol.slice_distance,
+    }
+
+
+def _grading_rows(patient: int, findings: tuple[DiscFinding, ...], mask: sitk.Image) -> list[dict[str, int]]:
+    """A row for each disc that lies wholly within the field of view of `mask`."""
+    voxels = sitk.GetArrayViewFromImage(mask)
+    seen = set(np.unique(voxels).tolist()) - set(np.unique(voxels[:, 0]).tolist())
+    return [
+        {"Patient": patient, "IVD label": number}
+        | {column: getattr(finding, field) for column, field in GRADING_COLUMNS.items()}
+        for number, finding in enumerate(findings, start=1)
+        if FIRST_DISC + number - 1 in seen
+    ]
+
+
+def _write(content: sitk.Image | pd.DataFrame, partial: Path, path: Path) -> None:
+    """Write whole or not at all."""
+    unfinished = partial / path.name
+    if isinstance(content, sitk.Image):
+        sitk.WriteImage(content, str(unfinished), useCompression=True)
+    else:
+        content.to_csv(unfinished, index=False)
+    os.replace(unfinished, path)

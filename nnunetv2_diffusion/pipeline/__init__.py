@@ -1,0 +1,1 @@
+"""Stages of commands with logs that resume."""

@@ -1,0 +1,1 @@
+"""nnU-Net's results folders -> tables, statistics, figures and a web page."""

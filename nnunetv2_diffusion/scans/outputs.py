@@ -1,0 +1,96 @@
+"""What was found in a scan, and writing it: all of its files, or none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from nnunetv2_diffusion.scans.preview import Picture, write_preview
+from nnunetv2_diffusion.scans.sources import ScanSource
+
+# What follows a scan's name in the names of its mask, its map and its probabilities.
+_ADDITIONS = ("", "_uncertainty", "_probabilities")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in a scan, on its own grid: size, spacing, origin and direction are the scan's.
+
+    Attributes:
+        mask: uint8 labels, 0 where nothing was segmented.
+        uncertainty: float32 in [0, 1], 0 where nothing was segmented.
+        probabilities: float32 with one dimension more, one volume a head of the model (background first; regions
+            have none for the background); 0 where nothing was segmented. None unless asked for.
+        report: what is written to <name>.json.
+        picture: what the preview shows.
+    """
+
+    mask: sitk.Image
+    uncertainty: sitk.Image
+    probabilities: sitk.Image | None
+    report: dict[str, Any]
+    picture: Picture
+
+
+def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str | None) -> None:
+    """Create the output folder and try it, before anything is computed.
+
+    Raises:
+        OSError: it cannot be created or written to.
+        ValueError: something would be written over a scan, or over what belongs to another one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _staging_folder(folder).rmdir()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another output folder") from error
+    taken = {file.resolve() for source in sources for file in source.files}
+    for source in sources:
+        for addition in _ADDITIONS:
+            target = folder / f"{source.name}{addition}{ending or source.output_ending}"
+            if target.resolve() in taken:
+                raise ValueError(
+                    f"{target} would be written over a scan or another scan's result: choose another output folder, "
+                    "or take masks and maps out of the folder of scans"
+                )
+            taken.add(target.resolve())
+
+
+def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str, labels: Mapping[str, Any]) -> None:
+    """Write <name><ending>, <name>_uncertainty<ending>, probabilities if there are any, <name>.png and <name>.json.
+
+    They are written into a folder beside and then moved, the json last: where it lies, all is there.
+
+    Raises:
+        OSError: a file cannot be written; none is left then.
+    """
+    results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities), strict=True)
+    images = {f"{name}{addition}{ending}": image for addition, image in results if image is not None}
+    staging = None
+    try:
+        staging = _staging_folder(folder)
+        for file, image in images.items():
+            sitk.WriteImage(image, str(staging / file), useCompression=True)
+        write_preview(staging / f"{name}.png", found.picture, labels, title=name)
+        report = json.dumps({"files": [*images, f"{name}.png"], **found.report}, indent=2)
+        (staging / f"{name}.json").write_text(report + "\n", encoding="utf-8")
+        for file in (*images, f"{name}.png", f"{name}.json"):
+            os.replace(staging / file, folder / file)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{folder / name} cannot be written: is the disk full or the folder read-only?") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging_folder(folder: Path) -> Path:
+    """A new hidden folder beside what will be written."""
+    return Path(tempfile.mkdtemp(prefix=".partial_", dir=folder))

@@ -1,0 +1,237 @@
+"""Any scan in, its mask and uncertainty map on its own grid out: `segment` for one, `segment_files` for folders."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
+from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder, write_segmentation
+from nnunetv2_diffusion.scans.review import ReviewThresholds, measure, review_reasons
+from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
+from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image
+
+_PACKAGES = ("nnunetv2-diffusion", "nnunetv2", "torch", "SimpleITK", "numpy")
+SAY = partial(print, flush=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment: see `segment`; `progress` shows a bar over the slices in a terminal."""
+
+    slices: str | int = "central"
+    probabilities: bool = False
+    thresholds: ReviewThresholds = field(default_factory=ReviewThresholds)
+    progress: bool = False
+
+
+def segment(
+    image: str | Path | sitk.Image,
+    model: str | Path | SegmentationModel,
+    slices: str | int = "central",
+    probabilities: bool = False,
+    series: str | None = None,
+    thresholds: ReviewThresholds | None = None,
+) -> Segmentation:
+    """Segment one scan.
+
+    Args:
+        image: a file, a folder with one DICOM series, or a SimpleITK image, of any orientation, spacing and size; a
+            2-D image is taken as a sagittal slice whose columns run to posterior and whose rows run to inferior.
+        model: from `load_model`, which serves many scans; or a model folder.
+        slices: "central", "all", or a number K: the K sagittal slices about the central one.
+        probabilities: also return the probabilities.
+        series: which series of a DICOM folder, by number, part of its description or UID.
+        thresholds: when a segmentation needs a review.
+
+    Raises:
+        FileNotFoundError: no such scan or model.
+        ValueError: the scan or model is damaged or cannot be segmented; the message says why.
+    """
+    if not isinstance(model, SegmentationModel):
+        model = load_model(model)
+    options = Options(slices, probabilities, thresholds or ReviewThresholds())
+    if isinstance(image, sitk.Image):
+        return _segment_scan(scan_from_image(image), None, model, options)
+    sources, _ = find_scans(Path(image), series)
+    if len(sources) > 1:
+        names = ", ".join(source.name for source in sources)
+        raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
+    return _segment_scan(sources[0].read(), sources[0].shown_name, model, options)
+
+
+def segment_files(
+    path: str | Path,
+    output: str | Path,
+    model: SegmentationModel,
+    options: Options,
+    series: str | None = None,
+    ending: str | None = None,
+    say: Callable[[str], None] = SAY,
+) -> list[str]:
+    """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
+
+    Args:
+        path, series: see `scans.find_scans`.
+        output: folder to write to.
+        model: from `load_model`.
+        options: how to segment.
+        ending: of the images written, e.g. ".nii.gz"; None keeps the scan's own format (DICOM becomes .mha).
+        say: told of every scan that is done, of DICOM series and of warnings.
+
+    Returns:
+        One sentence for each scan that could not be segmented; the others are written.
+
+    Raises:
+        FileNotFoundError: there is no scan.
+        OSError: the output folder cannot be written to.
+    """
+    sources, remarks = find_scans(Path(path), series)
+    for remark in remarks:
+        say(remark)
+    output = Path(output)
+    check_output_folder(output, sources, ending)
+    failures = []
+    for source in sources:
+        try:
+            found = _segment_scan(source.read(), source.shown_name, model, options)
+        except (ValueError, OSError, RuntimeError) as error:
+            failures.append(f"{source.shown_name} was not segmented: {' '.join(str(error).split())}")
+            continue
+        write_segmentation(found, output, source.name, ending or source.output_ending, model.labels)
+        say(_line(source.name, found.report))
+    return failures
+
+
+def _line(name: str, report: dict[str, Any]) -> str:
+    notes = [*report["warnings"], *(f"review: {reason}" for reason in report["review_reasons"])]
+    return "; ".join([f"{name}: {report['seconds']['total']:.1f} s", *notes])
+
+
+def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, options: Options) -> Segmentation:
+    started = time.perf_counter()
+    volume = SagittalVolume.of(scan.volume, model.spacing, model.size)
+    indices = slice_indices(options.slices, volume.image)
+    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name)
+    report = {
+        "input": name,
+        "model": _describe_model(model),
+        "device": str(model.predictor.device),
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+        "covered": _covered(volume, indices, model),
+        **_findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
+        "warnings": [*scan.warnings, *volume.remarks(), *model.remarks()],
+    }
+    middle = indices[len(indices) // 2]
+    image = sitk.GetArrayViewFromImage(volume.image)
+    picture = [array[..., middle].copy() for array in (image, mask, uncertainty)]
+    heads = None
+    if probabilities is not None:
+        heads = sitk.JoinSeries([_on_scan(head, volume, scan) for head in probabilities])
+    images = (_on_scan(mask, volume, scan), _on_scan(uncertainty, volume, scan), heads)
+    total = time.perf_counter() - started
+    report["seconds"] = {"prediction": round(seconds, 3), "total": round(total, 3)}
+    return Segmentation(*images, report, Picture(*picture, volume.image.GetSpacing()[:0:-1]))
+
+
+def _findings(
+    volume: SagittalVolume,
+    mask: np.ndarray,
+    uncertainty: np.ndarray,
+    model: SegmentationModel,
+    thresholds: ReviewThresholds,
+) -> dict[str, Any]:
+    """The report's figures of the segmented slices [z, y, x] and whether they need a review."""
+    spacing = volume.image.GetSpacing()[::-1]
+    structures, means = measure(mask, uncertainty, spacing, model.labels)
+    reasons = review_reasons(mask, means["mask"], spacing, model.labels, thresholds)
+    return {
+        "structures": structures,
+        "mean_uncertainty": means,
+        "review": bool(reasons),
+        "review_reasons": reasons,
+        "review_thresholds": thresholds.as_dict(),
+    }
+
+
+def _predict(
+    volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel, options: Options, name: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
+    """Mask and uncertainty [z, y, x] and probabilities [K, z, y, x] on the scan's own pixels; seconds of the model.
+
+    The mask is decided on the scan's pixels from interpolated probabilities, so its outlines are smooth there.
+    """
+    shape = volume.image.GetSize()[::-1]
+    label_manager = model.predictor.label_manager
+    mask, uncertainty = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
+    heads = label_manager.num_segmentation_heads
+    probabilities = np.zeros((heads, *shape), np.float32) if options.probabilities else None
+    taken = list(range(volume.slices)) if model.whole_volume else list(indices)
+    array = volume.model_array(taken)
+    spacing = volume.grid(0, volume.slices).spacing[::-1]
+    positions = [taken.index(index) for index in indices]
+    seconds, started = 0.0, time.perf_counter()
+    predicted = model.predict(array, spacing, positions)
+    hidden = None if options.progress else True  # None: shown in a terminal only
+    for found in tqdm(predicted, name, len(positions), leave=False, unit="slice", disable=hidden):
+        seconds += time.perf_counter() - started
+        index = taken[found.position]
+        planes = np.stack([volume.plane_on_scan(head, index) for head in found.probabilities])
+        mask[..., index] = label_manager.convert_probabilities_to_segmentation(planes)
+        uncertainty[..., index] = volume.plane_on_scan(found.uncertainty, index)
+        if probabilities is not None:
+            probabilities[..., index] = planes
+        started = time.perf_counter()
+    return mask, uncertainty, probabilities, seconds
+
+
+def _on_scan(array: np.ndarray, volume: SagittalVolume, scan: Scan) -> sitk.Image:
+    """An array [z, y, x] in RAS+ orientation with the geometry of the image that was given, 2-D where it was 2-D."""
+    image = volume.to_scan(array)
+    if scan.plane is None:
+        return image
+    plane = image[:, :, 0]
+    plane.CopyInformation(scan.plane)
+    return plane
+
+
+def _covered(volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel) -> dict[str, Any]:
+    tile = model.predictor.configuration_manager.patch_size
+    return {
+        "sagittal_slices": list(indices),
+        "slices_in_scan": volume.slices,
+        "counted": "from the patient's left, the first is 0",
+        "within_slices": "the whole field of view",
+        "model_pixels": list(volume.size),
+        "model_pixel_spacing_mm": list(volume.spacing),
+        "tile_pixels": [int(n) for n in tile],
+    }
+
+
+def _describe_model(model: SegmentationModel) -> dict[str, Any]:
+    """What a reader of the results must know of the model: names, folds, settings and seed."""
+    predictor = model.predictor
+    network = predictor.diffusion_network
+    settings = None if network is None else network.settings.as_dict()
+    return {
+        "dataset": predictor.plans_manager.dataset_name,
+        "trainer": predictor.trainer_name,
+        "plans": predictor.plans_manager.plans_name,
+        "configuration": predictor.configuration_name,
+        "folds": list(model.folds),
+        "checkpoint": model.checkpoint,
+        "settings": settings,
+        "seed": None if settings is None else settings["seed"],
+        "precision": predictor.precision,
+        "baseline": None if model.baseline is None else _describe_model(model.baseline),
+    }

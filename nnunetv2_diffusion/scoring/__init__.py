@@ -1,0 +1,1 @@
+"""Masks, samples and maps -> Dice, distances, calibration, and their tables."""

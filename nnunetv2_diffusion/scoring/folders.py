@@ -1,0 +1,188 @@
+"""Scoring two plain folders of masks, whatever their labels are called: the work behind `spinesegdiff evaluate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nnunetv2_diffusion.files import write_csv
+from nnunetv2_diffusion.imaging.drawing import save
+from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
+from nnunetv2_diffusion.report.figures import reliability_diagram, risk_coverage_curves
+from nnunetv2_diffusion.report.results import TRAINING
+from nnunetv2_diffusion.scoring.cases import Scores, score_cases
+from nnunetv2_diffusion.scoring.labels import display_name, read_labels
+from nnunetv2_diffusion.scoring.tables import (
+    MEAN,
+    reliability,
+    summarise_structures,
+    summarise_uncertainty,
+)
+from nnunetv2_diffusion.scoring.uncertainty import REGIONS
+
+
+@dataclass(frozen=True)
+class FolderEvaluation:
+    """Scores of the cases, their summaries, and the references that have no prediction."""
+
+    scores: Scores
+    summary: pd.DataFrame
+    uncertainty: pd.DataFrame
+    not_predicted: list[str]
+
+
+def evaluate_folders(
+    references: str | Path,
+    predictions: str | Path,
+    uncertainty: str | Path | None = None,
+    dataset_json: str | Path | None = None,
+    processes: int | None = None,
+    progress: bool = True,
+) -> FolderEvaluation:
+    """Score the masks of one folder against the references of another, matched by file name.
+
+    Args:
+        references, predictions: folders of masks; predictions may hold nnU-Net's `.npz` probabilities beside them.
+        uncertainty: folder of `<case>_uncertainty` maps; None takes those that lie beside the predictions, if any.
+        dataset_json: label names; None looks in `predictions`, in `references` and in the folder above it.
+        processes: worker processes; None chooses.
+
+    Raises:
+        FileNotFoundError, ValueError: missing folders or files, a prediction without reference, masks that do not fit.
+    """
+    references, predictions = Path(references), Path(predictions)
+    dataset_json = find_dataset_json(references, predictions, dataset_json)
+    ending = json.loads(dataset_json.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
+    labels = read_labels(dataset_json)
+    cases, not_predicted = pair_cases(references, predictions, uncertainty, ending)
+    name = predictions.resolve().name
+    about = {"dataset": name, "modality": name, "model": "prediction"}
+    scores = score_cases(cases.assign(**about), {name: labels}, processes, progress)
+    by = list(about)
+    return FolderEvaluation(
+        scores, summarise_structures(scores.structures, by), summarise_uncertainty(scores, by), not_predicted
+    )
+
+
+def find_dataset_json(references: Path, predictions: Path, given: str | Path | None = None) -> Path:
+    """The dataset.json to use.
+
+    Raises:
+        FileNotFoundError: none was found.
+    """
+    if given is not None:
+        return Path(given)
+    candidates = [folder / "dataset.json" for folder in (predictions, references, references.resolve().parent)]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no dataset.json in {predictions}, {references} or the folder above it; name one with --dataset-json"
+        )
+    return found
+
+
+def pair_cases(
+    references: Path, predictions: Path, uncertainty: str | Path | None, ending: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The predicted cases with their files, and the references that nothing was predicted for.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+        ValueError: no predictions at all, a prediction without a reference, or none of the maps belongs to a case.
+    """
+    truth, masks = list_masks(references, ending), list_masks(predictions, ending)
+    if not masks:
+        raise ValueError(f"no mask (*{ending}) in {predictions}")
+    orphans = [case for case in masks if case not in truth]
+    if orphans:
+        raise ValueError(
+            f"{len(orphans)} of {len(masks)} masks in {predictions} have no reference in {references}, the first being "
+            f"{masks[orphans[0]].name}; are these results of another dataset?"
+        )
+    maps = Path(uncertainty) if uncertainty is not None else predictions
+    if not maps.is_dir():
+        raise FileNotFoundError(f"{maps} is no folder")
+    rows = [
+        {
+            "case": case,
+            "reference": truth[case],
+            "prediction": mask,
+            "uncertainty": _if_there(maps / f"{case}{UNCERTAINTY_SUFFIX}{ending}"),
+            "probabilities": _if_there(predictions / f"{case}.npz"),
+        }
+        for case, mask in masks.items()
+    ]
+    if uncertainty is not None and not any(row["uncertainty"] for row in rows):
+        raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{ending} of any of the {len(masks)} cases")
+    return pd.DataFrame(rows), [case for case in truth if case not in masks]
+
+
+def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
+    """Write cases.csv and summary.csv; where there are maps or probabilities also uncertainty.csv,
+    uncertainty_cases.csv and reliability.csv, and as PNG and PDF the reliability diagram and risk-coverage curve."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "cases": evaluation.scores.structures,
+        "summary": evaluation.summary,
+        "uncertainty": evaluation.uncertainty,
+        "uncertainty_cases": evaluation.scores.uncertainty,
+        "reliability": reliability(evaluation.scores.bins, TRAINING),
+    }
+    for name, table in tables.items():
+        if not table.empty:
+            write_csv(table.drop(columns=TRAINING), folder / f"{name}.csv")
+    points, curves = tables["reliability"], evaluation.scores.curves
+    for region in REGIONS:
+        if not points.empty:
+            save(reliability_diagram(points[points["region"] == region]), folder / f"reliability_{region}")
+        if not curves.empty:
+            save(risk_coverage_curves(curves[curves["region"] == region]), folder / f"risk_coverage_{region}")
+
+
+def describe(evaluation: FolderEvaluation) -> str:
+    """The evaluation in a few lines, for a terminal."""
+    cases = evaluation.scores.structures["case"].nunique()
+    lines = [f"{cases} cases", f"{'':<24}{'Dice':>16}{'HD95 (mm)':>18}{'ASSD (mm)':>18}"]
+    for row in evaluation.summary.itertuples():
+        name = "Mean of structures" if row.structure == MEAN else display_name(row.structure)
+        cells = [
+            f"{mean:.{digits}f} ± {std:.{digits}f}"
+            for mean, std, digits in (
+                (row.dice_mean, row.dice_std, 3),
+                (row.hd95_mean, row.hd95_std, 2),
+                (row.assd_mean, row.assd_std, 2),
+            )
+        ]
+        missed = f"   in one of the two masks only: {row.missed}" if row.missed else ""
+        lines.append(f"{name:<24}{cells[0]:>16}{cells[1]:>18}{cells[2]:>18}{missed}")
+    for row in evaluation.uncertainty.to_dict("records"):
+        lines += _described_uncertainty(row)
+    if evaluation.not_predicted:
+        first = ", ".join(evaluation.not_predicted[:5])
+        lines.append(f"{len(evaluation.not_predicted)} references have no prediction and were not scored: {first} ...")
+    return "\n".join(lines)
+
+
+def _described_uncertainty(row: dict) -> list[str]:
+    lines = []
+    if row["probabilities"]:
+        lines.append(
+            f"Calibration error of {row['probabilities']} cases: {row['foreground_ece']:.4f} in the foreground crop, "
+            f"{row['image_ece']:.4f} in the whole image"
+        )
+    if row["maps"]:
+        lines.append(
+            f"Uncertainty maps of {row['maps']} cases, in the foreground crop: error-detection AUROC "
+            f"{row['foreground_auroc']:.3f}, area under the risk-coverage curve {row['foreground_aurc']:.4f} "
+            f"(random order {row['foreground_error_rate']:.4f}, perfect order {row['foreground_aurc_best']:.4f}); "
+            f"Spearman's rho of mean uncertainty and Dice {row['spearman']:.2f} (p = {row['spearman_p']:.2g})"
+        )
+    return lines
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None

@@ -1,0 +1,112 @@
+"""Calibration, error detection and risk-coverage on synthetic maps whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from nnunetv2_diffusion.scoring.labels import label_scheme
+from nnunetv2_diffusion.scoring.uncertainty import (
+    best_risk_coverage,
+    calibration_bins,
+    case_calibration,
+    case_quality,
+    error_detection_auroc,
+    expected_calibration_error,
+    risk_coverage,
+    top_label_confidence,
+)
+
+LABELS = label_scheme({"background": 0, "a": 1, "b": 2})
+
+
+def test_auroc_of_perfect_reversed_and_constant_maps():
+    errors = np.array([False] * 6 + [True] * 2)
+    perfect = np.array([0.1, 0.2, 0.0, 0.3, 0.1, 0.2, 0.8, 0.9])
+    assert error_detection_auroc(perfect, errors) == 1
+    assert error_detection_auroc(-perfect, errors) == 0
+    assert error_detection_auroc(np.full(8, 0.3), errors) == 0.5
+    assert np.isnan(error_detection_auroc(perfect, np.zeros(8, dtype=bool)))
+    # two errors (0.5, 0.2) against (0.1, 0.2, 0.4): 3 pairs won, then 1 won, 1 tied, 1 lost -> 4.5 of 6
+    assert error_detection_auroc(np.array([0.1, 0.2, 0.4, 0.5, 0.2]), np.array([0, 0, 0, 1, 1], bool)) == 0.75
+
+
+def test_auroc_agrees_with_the_rank_formula():
+    rng = np.random.default_rng(1)
+    uncertainty, errors = rng.random((20, 20)).round(2), rng.random((20, 20)) < 0.2
+    ranks = rankdata(uncertainty).reshape(20, 20)
+    n = errors.sum()
+    expected = (ranks[errors].sum() - n * (n + 1) / 2) / (n * (~errors).sum())
+    assert error_detection_auroc(uncertainty, errors) == pytest.approx(expected)
+
+
+def test_risk_coverage_worked_out_by_hand():
+    uncertainty = np.array([0.4, 0.1, 0.3, 0.2])
+    errors = np.array([True, False, False, True])
+    assert risk_coverage(uncertainty, errors) == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+    assert best_risk_coverage(errors) == pytest.approx([0, 0, 1 / 3, 1 / 2])
+
+
+def test_risk_coverage_of_a_constant_map_is_the_error_rate_in_any_order():
+    errors = np.array([True, False, False, False, True, False, False, False])
+    assert risk_coverage(np.full(8, 0.5), errors) == pytest.approx(np.full(8, 0.25))
+
+
+def test_calibration_error_worked_out_by_hand():
+    """Four voxels at 0.9 of which three are right, and one at 0.55 that is right: (0.6 + 0.45) / 5."""
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.55])
+    correct = np.array([True, True, True, False, True])
+    bins = calibration_bins(confidence, correct, bins=10)
+    assert bins["count"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 4]
+    assert expected_calibration_error(bins) == pytest.approx((4 * abs(0.75 - 0.9) + 0.45) / 5)
+
+
+def test_calibration_error_of_drawn_outcomes():
+    """Outcomes drawn with the stated probability are calibrated; stating 0.2 too much costs 0.2."""
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(0.5, 0.8, 200_000)
+    correct = rng.random(truth.size) < truth
+    assert expected_calibration_error(calibration_bins(truth, correct)) < 0.01
+    assert expected_calibration_error(calibration_bins(truth + 0.2, correct)) == pytest.approx(0.2, abs=0.01)
+    assert calibration_bins(np.ones(3), np.ones(3, bool))["count"].iloc[-1] == 3
+
+
+def test_top_label_confidence_of_labels_and_of_regions():
+    probabilities = np.array([[0.2, 0.5], [0.7, 0.1], [0.1, 0.4]])
+    confidence, correct = top_label_confidence(probabilities, np.array([1, 2]), LABELS)
+    assert confidence.tolist() == [[0.7, 0.5]] and correct.tolist() == [[True, False]]
+    regions = label_scheme({"background": 0, "whole": [1, 2], "core": [2]})
+    heads = np.array([[0.9, 0.4], [0.3, 0.8]])
+    confidence, correct = top_label_confidence(heads, np.array([2, 2]), regions)
+    assert confidence == pytest.approx(np.array([[0.9, 0.6], [0.7, 0.8]]))
+    assert correct.tolist() == [[True, False], [False, True]]
+    with pytest.raises(ValueError, match="2 probability maps, but the labels call for 3"):
+        top_label_confidence(heads, np.array([1, 2]), LABELS)
+
+
+def test_case_quality_in_both_regions():
+    """A 4 x 4 structure found but for one corner, with the map bright there and nowhere else."""
+    reference = np.zeros((1, 10, 10), dtype=np.uint8)
+    reference[0, 3:7, 3:7] = 1
+    prediction = reference.copy()
+    prediction[0, 3, 3] = 0
+    uncertainty = np.where(reference != prediction, 0.9, 0.0)
+    row, curve = case_quality(reference, prediction, uncertainty, LABELS)
+    assert row["foreground_error_rate"] == pytest.approx(1 / 16) and row["image_error_rate"] == pytest.approx(1 / 100)
+    assert row["foreground_auroc"] == row["image_auroc"] == 1
+    assert row["foreground_aurc"] == row["foreground_aurc_best"] == pytest.approx(1 / 16 / 16)
+    assert row["mean_uncertainty"] == pytest.approx(0.9 / 16)
+    last = curve[curve["coverage"] == 1].set_index("region")["risk"]
+    assert last.to_dict() == pytest.approx({"foreground": 1 / 16, "image": 1 / 100})
+
+
+def test_ignored_voxels_do_not_count():
+    labels = label_scheme({"background": 0, "a": 1, "ignore": 3})
+    reference = np.array([[1, 1, 0, 3, 3]])
+    prediction = np.array([[1, 0, 0, 1, 1]])
+    row, _ = case_quality(reference, prediction, np.array([[0.1, 0.5, 0.1, 0.0, 0.0]]), labels)
+    assert row["image_error_rate"] == pytest.approx(1 / 3)
+    probabilities = np.stack([1 - prediction * 0.8 - 0.1, prediction * 0.8 + 0.1])
+    bins = case_calibration(reference, prediction, probabilities, labels)
+    assert bins[bins["region"] == "image"]["count"].sum() == 3

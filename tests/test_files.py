@@ -1,0 +1,99 @@
+"""Whole or not at all: what a reader sees at every moment of a write, and what is left after a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunetv2_diffusion import files
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path):
+    target = tmp_path / "deep" / "scores.csv"
+    files.write_text("old", target)
+    with files.replacing(target) as partial:
+        partial.write_text("new")
+        assert target.read_text() == "old"
+        assert partial.suffix == ".csv"
+        assert partial.name.startswith(".")
+    assert target.read_text() == "new"
+    assert names(target.parent) == ["scores.csv"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    target = tmp_path / "file.json"
+    files.write_json({"old": True}, target)
+    with pytest.raises(KeyError), files.replacing(target) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert files.read_json(target) == {"old": True}
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_permissions_are_kept(tmp_path: Path):
+    target = tmp_path / "plans.json"
+    files.write_json([], target)
+    target.chmod(0o640)
+    files.write_json([1], target)
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_partial_file_may_lie_elsewhere(tmp_path: Path):
+    images, aside = tmp_path / "imagesTr", tmp_path / "aside"
+    aside.mkdir()
+    with files.replacing(images / "case_0000.nii.gz", partial_folder=aside) as partial:
+        partial.touch()
+        assert names(images) == []
+    assert names(images) == ["case_0000.nii.gz"]
+    assert names(aside) == []
+
+
+def test_several_files_come_together_the_named_one_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    moved = []
+    replace = files.os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (moved.append(Path(b).name), replace(a, b)))
+    with files.staging(tmp_path, last="a.json") as stage:
+        for name in ("a.json", "b.png", "c.mha"):
+            (stage / name).touch()
+        assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+    assert moved == ["b.png", "c.mha", "a.json"]
+    assert names(tmp_path) == ["a.json", "b.png", "c.mha"]
+
+
+def test_of_several_files_none_stays_after_a_failure(tmp_path: Path):
+    with pytest.raises(KeyError), files.staging(tmp_path, last="a.json") as stage:
+        (stage / "b.png").touch()
+        raise KeyError
+    assert names(tmp_path) == []
+
+
+def test_tables_in_six_digits(tmp_path: Path):
+    files.write_csv(pd.DataFrame({"case": ["a"], "dice": [np.pi]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "case,dice\na,3.14159\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "expected"),
+    [
+        (None, dict, "does not exist; plan again"),
+        ("{", dict, "no valid JSON"),
+        ("[]", dict, "a dict, not a list"),
+        ("{}", list, "a list, not a dict"),
+        ("[" * 100_000, list, "no valid JSON"),
+        ("\xff", dict, "no valid JSON"),
+    ],
+)
+def test_json_that_is_not_as_expected(tmp_path: Path, content: str | None, kind: type, expected: str):
+    path = tmp_path / "plans.json"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises((ValueError, FileNotFoundError), match=expected) as raised:
+        files.read_json(path, kind, remedy="plan again")
+    assert str(path) in str(raised.value)
