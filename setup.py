@@ -46,7 +46,7 @@ setup(
     extras_require={"report": REPORT, "test": TEST},
     entry_points={
         "console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"],
-        "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:declare_missing_operators"],
+        "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:prepare_search"],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

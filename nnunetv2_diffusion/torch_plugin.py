@@ -2,15 +2,21 @@
 
 On a Linux machine without a GPU pip easily combines the two. Their versions match, but torchvision's compiled operators
 need CUDA libraries, and `import torchvision` stops with "operator torchvision::nms does not exist". nnU-Net imports it
-(through timm) whenever it looks for a trainer that is not its default one. Neither nnU-Net nor this package calls these
-operators, so declaring their names is enough. PyTorch calls `declare_missing_operators` at the end of `import torch`
-(entry point group `torch.backends`, PyTorch 2.5 and later); it does nothing where the operators can be loaded.
+(through timm) whenever it looks for a trainer that is not its default one, in its own folder first, so nothing in the
+folder that nnUNet_extTrainer names comes early enough. Neither nnU-Net nor this package calls these operators, so
+declaring their names is enough.
+
+PyTorch's entry point group `torch.backends` is the one place that is reached in time. It is asked in every program that
+imports PyTorch, so `prepare_search` does nothing unless nnUNet_extTrainer names our trainers.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
+
+from nnunetv2_diffusion.nnunet_names import EXTENSION, EXTERNAL_TRAINERS
 
 OPERATORS = (
     "nms",
@@ -30,6 +36,13 @@ OPERATORS = (
 
 # Declarations last as long as their library object, a torch.library.Library.
 _libraries: list[object] = []
+
+
+def prepare_search() -> None:
+    """The entry point, called at the end of `import torch`: declare what is missing where our trainers are sought."""
+    folders = os.environ.get(EXTERNAL_TRAINERS, "").split(os.pathsep)
+    if any(folder and Path(folder).resolve() == EXTENSION for folder in folders):
+        declare_missing_operators()
 
 
 def declare_missing_operators() -> None:

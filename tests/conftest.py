@@ -11,7 +11,10 @@ import pytest
 
 from helpers import real_spine
 from helpers.nnunet_samples import TinyProject, nnunet_environment
+from nnunetv2_diffusion import nnunet_names
 
+# As a user's shell has it; read when PyTorch is imported, see nnunetv2_diffusion/torch_plugin.py.
+nnunet_names.make_trainers_known()
 # Read by nnU-Net when it is imported: pools of one process.
 os.environ.setdefault("nnUNet_def_n_proc", "1")
 # Read by PyTorch when it is imported: threads that wait for each other soon sleep, rather than take a busy machine's

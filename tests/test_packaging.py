@@ -30,7 +30,7 @@ FLOORS = {
     "nnunet_names": 0,
     "files": 0,
     "spider": 0,
-    "torch_plugin": 0,
+    "torch_plugin": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,
@@ -122,7 +122,7 @@ class TestInstallation:
         points = {point.group: point for point in DISTRIBUTION.entry_points}
         assert points["console_scripts"].name == "spinesegdiff"
         assert points["console_scripts"].load() is cli.main
-        assert points["torch.backends"].load().__name__ == "declare_missing_operators"
+        assert points["torch.backends"].load().__name__ == "prepare_search"
 
     def test_dataset_conversion_from_anywhere(self):
         code = "from nnunetv2_diffusion.dataset_conversion import Dataset501_SPIDER as m; print(m.__name__)"
