@@ -33,7 +33,7 @@ from nnunetv2_diffusion.dataset_conversion.spider_files import (
     select_cases,
 )
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, make_splits, read_splits, without
-from nnunetv2_diffusion.imaging.preprocessing import UPPER_PERCENTILE
+from nnunetv2_diffusion.imaging.intensity import UPPER_PERCENTILE
 
 DIMENSIONS = ("2d", "3d")
 DEFAULT_SIZE = (320, 320)

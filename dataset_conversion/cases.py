@@ -15,15 +15,10 @@ import SimpleITK as sitk
 
 from nnunetv2_diffusion.dataset_conversion.spider_files import Series
 from nnunetv2_diffusion.dataset_conversion.spider_labels import spider_to_labels
-from nnunetv2_diffusion.imaging.preprocessing import (
-    central_sagittal_index,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    sagittal_slice,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import central_sagittal_index, model_grid, sagittal_slice, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.reading import read_scan
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid
 
 FILE_ENDING = ".nii.gz"
 PARTIAL_FOLDER = ".partial"

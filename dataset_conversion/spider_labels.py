@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import Grid
+from nnunetv2_diffusion.imaging.grid import Grid
 
 LABELS = {"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3}
 

@@ -15,14 +15,10 @@ from nnunetv2_diffusion.dataset_conversion.raw_dataset import write_json
 from nnunetv2_diffusion.dataset_conversion.spider_files import Series, list_series, select_cases
 from nnunetv2_diffusion.dataset_conversion.spider_labels import SPIDER_VALUES
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
-from nnunetv2_diffusion.imaging.preprocessing import (
-    Grid,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import Grid, model_grid, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.reading import read_scan
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid
 
 SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
 NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}

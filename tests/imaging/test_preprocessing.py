@@ -20,18 +20,10 @@ from helpers.spider_samples import (
     rotation,
     save,
 )
-from nnunetv2_diffusion.imaging.preprocessing import (
-    Grid,
-    as_scan,
-    central_sagittal_index,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    resample_to_image,
-    sagittal_slice,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import Grid, central_sagittal_index, model_grid, sagittal_slice, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.reading import as_scan, read_scan
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid, resample_to_image
 
 OBLIQUE = [(0, 0, 0), (12, -8, 20), (-25, 15, -30)]
 
