@@ -17,23 +17,18 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.dataset_conversion.arguments import add_arguments
 from nnunetv2_diffusion.dataset_conversion.cases import CaseJob, GridSettings, convert_cases
+from nnunetv2_diffusion.dataset_conversion.patients import pick_patients
 from nnunetv2_diffusion.dataset_conversion.raw_dataset import (
     CaseRecord,
     RawDataset,
     check_id_is_free,
-    dataset_name,
+    folder_name,
     output_folder,
     write_splits,
 )
-from nnunetv2_diffusion.dataset_conversion.spider_files import (
-    MODALITIES,
-    Series,
-    list_series,
-    pick_patients,
-    select_cases,
-)
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, make_splits, read_splits, without
-from nnunetv2_diffusion.imaging.preprocessing import UPPER_PERCENTILE
+from nnunetv2_diffusion.imaging.intensity import UPPER_PERCENTILE
+from nnunetv2_diffusion.spider import MODALITIES, Series, list_series, select_cases
 
 DIMENSIONS = ("2d", "3d")
 DEFAULT_SIZE = (320, 320)
@@ -80,7 +75,7 @@ def convert(
     root, out = Path(root), output_folder(out)
     settings = GridSettings(dimension, _plane_size(size, dimension), _plane_spacing(spacing))
     processes = _number_of_processes(processes)
-    folder = out / dataset_name(modality, dimension, dataset_id, name)
+    folder = out / folder_name(modality, dimension, dataset_id, name)
     all_cases = pick_patients(select_cases(list_series(root)), patients)
     cases = [case for case in all_cases if case.contrast in MODALITIES[modality]]
     if not cases:

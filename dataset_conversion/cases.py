@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,17 +12,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.dataset_conversion.spider_files import Series
 from nnunetv2_diffusion.dataset_conversion.spider_labels import spider_to_labels
-from nnunetv2_diffusion.imaging.preprocessing import (
-    central_sagittal_index,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    sagittal_slice,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import central_sagittal_index, model_grid, sagittal_slice, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.reading import read_scan
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid
+from nnunetv2_diffusion.imaging.writing import write_image
+from nnunetv2_diffusion.spider import IMAGES, MASKS, Series
 
 FILE_ENDING = ".nii.gz"
 PARTIAL_FOLDER = ".partial"
@@ -55,7 +50,7 @@ class CaseJob:
     @property
     def sources(self) -> tuple[Path, Path]:
         """The scan and its mask."""
-        return self.root / "images" / self.series.file_name, self.root / "masks" / self.series.file_name
+        return self.root / IMAGES / self.series.file_name, self.root / MASKS / self.series.file_name
 
     @property
     def targets(self) -> tuple[Path, Path]:
@@ -87,8 +82,10 @@ def convert_case(job: CaseJob) -> int:
     lost = _count_foreground(whole) - _count_foreground(label)
     image_target, label_target = job.targets
     # The label first: nnU-Net lists cases by imagesTr, where a case must never stand without its label.
-    _write(label, label_target, job.folder)
-    _write(resample_to_grid(image, grid, "linear"), image_target, job.folder)
+    # Their partial files stay out of imagesTr, where nnU-Net would list them.
+    partial_folder = job.folder / PARTIAL_FOLDER
+    write_image(label, label_target, partial_folder=partial_folder)
+    write_image(resample_to_grid(image, grid, "linear"), image_target, partial_folder=partial_folder)
     return lost
 
 
@@ -118,17 +115,6 @@ def _check_same_place(scan: sitk.Image, image_path: Path, mask: sitk.Image, mask
 
 def _count_foreground(labels: sitk.Image) -> int:
     return int(np.count_nonzero(sitk.GetArrayViewFromImage(labels)))
-
-
-def _write(image: sitk.Image, target: Path, folder: Path) -> None:
-    """Write `image` whole or not at all. The partial file is kept out of imagesTr, where nnU-Net would list it."""
-    partial = folder / PARTIAL_FOLDER / f"{os.getpid()}_{target.name}"
-    try:
-        sitk.WriteImage(image, str(partial), useCompression=True)
-    except RuntimeError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{target} cannot be written: is the disk full or the folder read-only?") from error
-    os.replace(partial, target)
 
 
 def convert_cases(jobs: Sequence[CaseJob], processes: int) -> Iterator[tuple[CaseJob, int | None, str | None]]:

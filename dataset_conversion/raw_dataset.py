@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,20 +10,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from nnunetv2_diffusion.dataset_conversion.cases import FILE_ENDING, PARTIAL_FOLDER, CaseJob
-from nnunetv2_diffusion.dataset_conversion.spider_labels import LABELS
 from nnunetv2_diffusion.dataset_conversion.splits import Splits
+from nnunetv2_diffusion.files import PARTIAL, read_json, replacing, write_json
+from nnunetv2_diffusion.nnunet_names import (
+    CONVERSION,
+    DATASET_FILE,
+    PREPROCESSED,
+    RAW,
+    SPLITS_FILE,
+    dataset_name,
+    dataset_number,
+)
+from nnunetv2_diffusion.spider import DATASETS, DOI, IMAGES, LABELS, LICENCE
 
-DATASET_IDS = {
-    ("T1w", "2d"): (501, "SPIDER_T1w"),
-    ("T2w", "2d"): (502, "SPIDER_T2w"),
-    ("T1wT2w", "2d"): (503, "SPIDER_T1wT2w"),
-    ("T1w", "3d"): (511, "SPIDER_T1w_3D"),
-    ("T2w", "3d"): (512, "SPIDER_T2w_3D"),
-    ("T1wT2w", "3d"): (513, "SPIDER_T1wT2w_3D"),
-}
-SPLITS_FILE = "splits_final.json"
 CASES_FILE = "cases.csv"
-CONVERSION_KEY = "spinesegdiff_conversion"
+_INDENT = 4  # as nnU-Net writes its json
 
 
 @dataclass(frozen=True)
@@ -43,32 +43,32 @@ class CaseRecord:
         """The record of a case just converted."""
         series = job.series
         oblique = "yes" if series.oblique else "no"
-        return cls(series.case, series.patient, series.series, f"images/{series.file_name}", oblique, lost)
+        return cls(series.case, series.patient, series.series, f"{IMAGES}/{series.file_name}", oblique, lost)
 
 
 def output_folder(out: str | Path | None) -> Path:
     """`out`, or the folder that nnUNet_raw names; ValueError where neither is given."""
-    out = out or os.environ.get("nnUNet_raw")
+    out = out or os.environ.get(RAW)
     if not out:
         raise ValueError("no place to write the dataset: give --out FOLDER or set the environment variable nnUNet_raw")
     return Path(out)
 
 
-def dataset_name(modality: str, dimension: str, dataset_id: int | None = None, name: str | None = None) -> str:
+def folder_name(modality: str, dimension: str, dataset_id: int | None = None, name: str | None = None) -> str:
     """The dataset's folder name, as Dataset502_SPIDER_T2w; ValueError for an id or name that nnU-Net cannot use."""
-    default_id, default_name = DATASET_IDS[modality, dimension]
+    default_id, default_name = DATASETS[modality, dimension]
     dataset_id = default_id if dataset_id is None else dataset_id
     name = default_name if name is None else name
     if not 1 <= dataset_id <= 999:
         raise ValueError(f"--dataset-id {dataset_id} is out of range: nnU-Net's ids are 1 to 999")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"--name {name!r} cannot name a dataset: use letters, digits, _ and - only")
-    return f"Dataset{dataset_id:03d}_{name}"
+    return dataset_name(dataset_id, name)
 
 
 def preprocessed_folder(out: Path) -> Path | None:
     """nnUNet_preprocessed where it is set and belongs to `out`, that is, where nnUNet_raw is not another folder."""
-    raw, preprocessed = os.environ.get("nnUNet_raw"), os.environ.get("nnUNet_preprocessed")
+    raw, preprocessed = os.environ.get(RAW), os.environ.get(PREPROCESSED)
     if not preprocessed or (raw and Path(raw).resolve() != out.resolve()):
         return None
     return Path(preprocessed)
@@ -76,12 +76,12 @@ def preprocessed_folder(out: Path) -> Path | None:
 
 def check_id_is_free(out: Path, name: str) -> None:
     """ValueError where another dataset has the same id: nnU-Net then finds neither of the two."""
-    prefix = name[: len("Dataset000")]
+    number = dataset_number(name)
     for folder in filter(None, (out, preprocessed_folder(out))):
-        for other in sorted(folder.glob(f"{prefix}*")):
+        for other in sorted(folder.glob(dataset_name(number, "*"))):
             if other.is_dir() and other.name != name:
                 raise ValueError(
-                    f"dataset id {int(prefix[-3:])} is already taken by {other}: choose another one with --dataset-id"
+                    f"dataset id {number} is already taken by {other}: choose another one with --dataset-id"
                 )
 
 
@@ -123,7 +123,7 @@ class RawDataset:
 
     def _conversion_on_disk(self) -> dict | None:
         try:
-            return json.loads((self.folder / "dataset.json").read_text(encoding="utf-8")).get(CONVERSION_KEY)
+            return read_json(self.folder / DATASET_FILE).get(CONVERSION)
         except (OSError, ValueError):
             return None
 
@@ -131,7 +131,7 @@ class RawDataset:
         """Create the folders, clear what a killed run left half-written, and note the settings in dataset.json."""
         for name in ("imagesTr", "labelsTr", PARTIAL_FOLDER):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for leftover in (self.folder / PARTIAL_FOLDER).iterdir():
+        for leftover in (*(self.folder / PARTIAL_FOLDER).iterdir(), *self.folder.glob(f"{PARTIAL}*")):
             leftover.unlink()
         self.write_description()
 
@@ -157,27 +157,25 @@ class RawDataset:
         """Write cases.csv, ordered by case."""
         names = [field.name for field in fields(CaseRecord)]
         rows = [asdict(self.records[case]) for case in sorted(self.records)]
-        with _Replacing(self.folder / CASES_FILE) as path, path.open("w", newline="", encoding="utf-8") as stream:
+        with replacing(self.folder / CASES_FILE) as path, path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
     def write_description(self) -> None:
         """Write dataset.json; its numTraining is the number of finished cases."""
-        write_json(
-            self.folder / "dataset.json",
-            {
-                "channel_names": {"0": "MRI"},
-                "labels": LABELS,
-                "numTraining": len(self.records),
-                "file_ending": FILE_ENDING,
-                "name": self.folder.name,
-                "description": f"SPIDER lumbar spine MRI, {self.modality}",
-                "reference": "https://doi.org/10.5281/zenodo.10159290",
-                "licence": "CC BY 4.0",
-                CONVERSION_KEY: self.conversion,
-            },
-        )
+        description = {
+            "channel_names": {"0": "MRI"},
+            "labels": LABELS,
+            "numTraining": len(self.records),
+            "file_ending": FILE_ENDING,
+            "name": self.folder.name,
+            "description": f"SPIDER lumbar spine MRI, {self.modality}",
+            "reference": f"https://doi.org/{DOI}",
+            "licence": LICENCE,
+            CONVERSION: self.conversion,
+        }
+        write_json(description, self.folder / DATASET_FILE, indent=_INDENT)
 
     def finish(self) -> None:
         """Bring cases.csv and dataset.json up to date and remove the folder of partial files."""
@@ -210,7 +208,7 @@ def write_splits(splits: Splits, dataset: Path) -> list[str]:
     nnU-Net trains by the file in nnUNet_preprocessed; its planner copies it from the raw dataset, but refuses to go on
     where an older one differs. So an older one is replaced, and the returned lines say so.
     """
-    write_json(dataset / SPLITS_FILE, splits)
+    write_json(splits, dataset / SPLITS_FILE, indent=_INDENT)
     lines = [f"folds: {dataset / SPLITS_FILE}"]
     preprocessed = preprocessed_folder(dataset.parent)
     if preprocessed is None:
@@ -219,32 +217,8 @@ def write_splits(splits: Splits, dataset: Path) -> list[str]:
     replaced = target.is_file() and target.read_text(encoding="utf-8") != (dataset / SPLITS_FILE).read_text(
         encoding="utf-8"
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, splits)
+    write_json(splits, target, indent=_INDENT)
     lines.append(
         f"folds: {target}" + (" (replaced other folds: retrain what was trained with them)" if replaced else "")
     )
     return lines
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write json, whole or not at all."""
-    with _Replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-
-
-class _Replacing:
-    """`with _Replacing(path) as partial`: what is written to `partial` becomes `path` if no error comes."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.partial = path.with_name(f".{path.name}.partial")
-
-    def __enter__(self) -> Path:
-        return self.partial
-
-    def __exit__(self, error_type: type | None, *_: object) -> None:
-        if error_type is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink(missing_ok=True)

@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import Grid
-
-LABELS = {"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3}
-
-# SPIDER: vertebrae from L5 upwards 1-25, partly visible ones 101-125; the canal; discs from L5/S1 upwards.
-SPIDER_VALUES = {
-    "background": (range(0, 1),),
-    "spinal_canal": (range(100, 101),),
-    "vertebrae": (range(1, 26), range(101, 126)),
-    "discs": (range(201, 226),),
-}
+from nnunetv2_diffusion.imaging.grid import Grid
+from nnunetv2_diffusion.spider import LABELS, VALUES
 
 
 def _lookup_table() -> np.ndarray:
     table = np.full(256, -1, dtype=np.int16)
-    for structure, ranges in SPIDER_VALUES.items():
+    for structure, ranges in VALUES.items():
         for values in ranges:
             table[values.start : values.stop] = LABELS[structure]
     return table

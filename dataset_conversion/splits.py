@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_diffusion.dataset_conversion.spider_files import Series
+from nnunetv2_diffusion.spider import Series
 
 NUM_FOLDS = 5
 SEED = 12345

@@ -1,11 +1,15 @@
-"""Facts about SPIDER (doi 10.5281/zenodo.10159290): files, label values, structures, and the datasets made of it."""
+"""Facts about SPIDER (doi 10.5281/zenodo.10159290): files, series, structures, label values, the datasets of them."""
 
 from __future__ import annotations
 
+import csv
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 DOI = "10.5281/zenodo.10159290"
 LICENCE = "CC BY 4.0"
+IMAGES, MASKS = "images", "masks"
 OVERVIEW_FILE, GRADINGS_FILE = "overview.csv", "radiological_gradings.csv"
 
 # The structures that the paper segments, and their labels in the nnU-Net datasets.
@@ -39,6 +43,9 @@ DATASETS = {
     ("T1wT2w", "3d"): (513, "SPIDER_T1wT2w_3D"),
 }
 
+_SERIES_NAME = re.compile(r"^(\d+)_(t1|t2|t2_SPACE)$")
+_FILE_SUFFIX = ".mha"
+
 
 def case_name(patient: int, contrast: str) -> str:
     """The name of a case in the nnU-Net datasets: `SPIDER_001_t2`."""
@@ -49,3 +56,67 @@ def parse_case(case: str) -> tuple[int, str] | None:
     """(patient, contrast) of a case's name; None for another name."""
     match = re.fullmatch(r"SPIDER_(\d+)_(t1|t2)", case)
     return (int(match[1]), match[2]) if match else None
+
+
+@dataclass(frozen=True, order=True)
+class Series:
+    """One examination that becomes one case; `contrast` is t1 or t2, `series` SPIDER's own name for it."""
+
+    patient: int
+    contrast: str
+    series: str
+
+    @property
+    def case(self) -> str:
+        """The case's name in the nnU-Net dataset."""
+        return case_name(self.patient, self.contrast)
+
+    @property
+    def file_name(self) -> str:
+        """The name of the scan's file in images/ and of its mask in masks/."""
+        return f"{self.patient}_{self.series}{_FILE_SUFFIX}"
+
+    @property
+    def oblique(self) -> bool:
+        """Whether the paper counts the scan among its 18 oblique ones."""
+        return self.patient in OBLIQUE_PATIENTS and self.series in ("t1", "t2")
+
+
+def list_series(root: str | Path) -> set[tuple[int, str]]:
+    """Every (patient, series name) that a SPIDER folder promises: by images/, by masks/ or by overview.csv.
+
+    A series that is named anywhere belongs to the data set, so that a missing file is noticed and not passed over.
+    FileNotFoundError where `root` or its images/ is absent; ValueError where there is no series at all.
+    """
+    root = Path(root)
+    if not (root / IMAGES).is_dir():
+        raise FileNotFoundError(f"{root} is not a SPIDER folder: expected {root / IMAGES} with <patient>_<series>.mha")
+    files = [*(root / IMAGES).glob(f"*{_FILE_SUFFIX}"), *(root / MASKS).glob(f"*{_FILE_SUFFIX}")]
+    names = {path.name.removesuffix(_FILE_SUFFIX) for path in files} | _names_in_overview(root / OVERVIEW_FILE)
+    matches = [_SERIES_NAME.match(name) for name in names]
+    found = {(int(match[1]), match[2]) for match in matches if match}
+    if not found:
+        raise ValueError(f"{root / IMAGES} holds no scan: expected files like 1_t1.mha, 1_t2.mha or 41_t2_SPACE.mha")
+    return found
+
+
+def _names_in_overview(path: Path) -> set[str]:
+    """The series that overview.csv lists; none where the file is absent."""
+    if not path.is_file():
+        return set()
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        if "new_file_name" not in (reader.fieldnames or []):
+            raise ValueError(f"{path} has no column new_file_name: expected SPIDER's own overview.csv")
+        return {row["new_file_name"].strip() for row in reader if row["new_file_name"]}
+
+
+def select_cases(found: set[tuple[int, str]]) -> list[Series]:
+    """The cases of all contrasts, ordered: at most one t1 and one t2 a patient (t2_SPACE where there is no t2)."""
+    cases = []
+    for patient in sorted({patient for patient, _ in found}):
+        for contrast, candidates in SERIES_OF_CONTRAST.items():
+            series = next((name for name in candidates if (patient, name) in found), None)
+            if series is not None:
+                cases.append(Series(patient, contrast, series))
+    return cases

@@ -174,6 +174,12 @@ class TestImports:
         others = {name.partition(".")[0] for name in imported_modules(module)} - {room}
         assert not {other for other in others if FLOORS[other] >= FLOORS[room]}
 
+    def test_only_its_command_imports_the_converter(self):
+        importers = {
+            name for name in MODULES if any(m.startswith("dataset_conversion") for m in imported_modules(name))
+        }
+        assert {name for name in importers if not name.startswith("dataset_conversion")} == {"commands.convert"}
+
     def test_no_cycle(self):
         graph = {module: imported_modules(module) - {module} for module in MODULES}
         order = list(graphlib.TopologicalSorter(graph).static_order())

@@ -11,18 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
-from nnunetv2_diffusion.dataset_conversion.raw_dataset import write_json
-from nnunetv2_diffusion.dataset_conversion.spider_files import Series, list_series, select_cases
-from nnunetv2_diffusion.dataset_conversion.spider_labels import SPIDER_VALUES
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
-from nnunetv2_diffusion.imaging.preprocessing import (
-    Grid,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    to_ras,
-)
+from nnunetv2_diffusion.files import write_json
+from nnunetv2_diffusion.imaging.grid import Grid, model_grid, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.reading import read_scan
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid
+from nnunetv2_diffusion.spider import VALUES, Series, list_series, select_cases
 
 SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
 NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}
@@ -83,7 +78,7 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
     series = [case for case in select_cases(list_series(source)) if case.contrast == "t2"]
     chosen = [case for case in series if _holds_vertebrae(source, case)]
     splits_file = raw / f"{SPIDER_LAYOUT}_splits.json"
-    write_json(splits_file, patient_splits({case.case: case.patient for case in chosen}, folds))
+    write_json(patient_splits({case.case: case.patient for case in chosen}, folds), splits_file, indent=4)
     conversion = convert(
         source,
         "T2w",
@@ -105,7 +100,7 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
 def _holds_vertebrae(source: Path, case: Series) -> bool:
     mask = read_scan(source / "masks" / case.file_name)
     values = np.unique(sitk.GetArrayFromImage(mask))
-    return any(value in span for value in values.tolist() for span in SPIDER_VALUES["vertebrae"])
+    return any(value in span for value in values.tolist() for span in VALUES["vertebrae"])
 
 
 def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
@@ -126,9 +121,9 @@ def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
         labels = sitk.Cast(resample_to_grid(labels, grid, "nearest"), sitk.sitkUInt8)
         sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case}.nii.gz"))
         cases.append(case)
-    write_json(folder / "splits_final.json", patient_splits({case: i for i, case in enumerate(cases)}, folds))
+    write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / "splits_final.json", indent=4)
     description = {"channel_names": {"0": "MRI"}, "labels": SLICE_LABELS, "file_ending": ".nii.gz"}
-    write_json(folder / "dataset.json", {**description, "numTraining": len(cases)})
+    write_json({**description, "numTraining": len(cases)}, folder / "dataset.json", indent=4)
     notes = []
     if incomplete:
         notes.append(

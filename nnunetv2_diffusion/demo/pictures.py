@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunetv2_diffusion.files import write_whole
-from nnunetv2_diffusion.imaging.drawing import colour, panels, styled
+from nnunetv2_diffusion.imaging.drawing import panels, styled
+from nnunetv2_diffusion.imaging.palette import colour
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.report.gallery import choose_slice
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name

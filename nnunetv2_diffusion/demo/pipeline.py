@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_diffusion.dataset_conversion.spider_files import list_series, select_cases
 from nnunetv2_diffusion.demo.models import BASELINE, SMALL, SMALL_IISDM, TIMESTEPS, Model, chosen_models
 from nnunetv2_diffusion.phantoms.patients import Protocol, write_phantoms
 from nnunetv2_diffusion.pipeline.stages import Runner, Stage
+from nnunetv2_diffusion.spider import list_series, select_cases
 
 MODALITY, CONTRAST, DATASET_ID = "T2w", "t2", 502
 DATASET = f"Dataset{DATASET_ID}_SPIDER_{MODALITY}"

@@ -14,19 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.files import write_whole
-
-STYLE = Path(__file__).with_name("figures.mplstyle")
-INK, AXIS, GRID = "#1b2733", "#9aa5b1", "#d9dfe5"
-WITH, WITHOUT = "#d9822b", "#2f7fc1"
+from nnunetv2_diffusion.imaging.palette import AXIS, GRID, INK, STYLE
 
 # What the page's light and dark styles colour for themselves.
 _THEMED = {INK: "currentColor", AXIS: "var(--axis)", GRID: "var(--grid)"}
-
-
-def colour(index: int) -> str:
-    """The style's colour number `index`, round and round."""
-    cycle = mpl.rc_params_from_file(str(STYLE), use_default_template=False)["axes.prop_cycle"].by_key()["color"]
-    return f"#{cycle[index % len(cycle)].lstrip('#')}"
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:

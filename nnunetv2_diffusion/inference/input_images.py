@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import read_scan
+from nnunetv2_diffusion.imaging.reading import read_scan
 
 # nnU-Net's own readers of other formats take colour pictures and more.
 SCAN_ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nnunetv2_diffusion.imaging.drawing import AXIS, INK, WITH, WITHOUT, boxes, colour, panels, styled
+from nnunetv2_diffusion.imaging.drawing import boxes, panels, styled
+from nnunetv2_diffusion.imaging.palette import AXIS, INK, WITH, WITHOUT, colour
 from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.ablation import MISSING
 from nnunetv2_diffusion.report.pathology import TESTED

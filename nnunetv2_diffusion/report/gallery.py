@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from nnunetv2_diffusion.imaging.drawing import colour
+from nnunetv2_diffusion.imaging.palette import colour
 from nnunetv2_diffusion.imaging.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 

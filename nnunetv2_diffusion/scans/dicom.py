@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import as_scan
+from nnunetv2_diffusion.imaging.reading import as_scan
 
 _SUFFIXES = (".dcm", ".ima")
 _MAGIC, _MAGIC_OFFSET = b"DICM", 128

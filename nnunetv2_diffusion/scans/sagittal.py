@@ -8,16 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import (
-    Grid,
-    central_sagittal_index,
-    model_grid,
-    normalize_intensity,
-    resample_to_grid,
-    resample_to_image,
-    sagittal_slice,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import Grid, central_sagittal_index, model_grid, sagittal_slice, to_ras
+from nnunetv2_diffusion.imaging.intensity import normalize_intensity
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid, resample_to_image
 
 # A volume cut in another plane than the sagittal is worth a warning where its slices are that much coarser.
 _THICK = 2.0

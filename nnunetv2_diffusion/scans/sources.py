@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.preprocessing import as_scan, read_scan
+from nnunetv2_diffusion.imaging.reading import as_scan, read_scan
 from nnunetv2_diffusion.scans.dicom import (
     Series,
     choose_series,

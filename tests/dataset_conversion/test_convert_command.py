@@ -200,6 +200,16 @@ class TestResume:
             "labelsTr/SPIDER_002_t2.nii.gz",
         }
 
+    def test_what_a_killed_run_left_half_written_is_cleared(self, spider_folder, tmp_path):
+        root = spider_folder("1_t2", "2_t2")
+        folder = convert(root, "T2w", out=tmp_path, processes=1).folder
+        before = files_of(folder)
+        (folder / ".partial").mkdir()
+        for leftover in (".partial_123_cases.csv", ".partial/.partial_123_SPIDER_002_t2.nii.gz"):
+            (folder / leftover).write_text("half")
+        convert(root, "T2w", out=tmp_path, processes=1)
+        assert files_of(folder) == before
+
     def test_more_patients_may_be_added_but_none_dropped(self, spider_folder, tmp_path, capsys):
         root = spider_folder("1_t2", "2_t2", "3_t2")
         arguments = (root, "--modality", "T2w", "--out", tmp_path, "--patients")

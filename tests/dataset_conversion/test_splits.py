@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from nnunetv2_diffusion.dataset_conversion.spider_files import MODALITIES, Series, list_series, select_cases
 from nnunetv2_diffusion.dataset_conversion.splits import assign_folds, make_splits, read_splits, without
+from nnunetv2_diffusion.spider import MODALITIES, Series, list_series, select_cases
 
 GROUPS = (frozenset({"t1", "t2"}), frozenset({"t2"}), frozenset({"t1"}))
 

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.cli import build_parser, main
-from nnunetv2_diffusion.dataset_conversion.spider_files import parse_patients
+from nnunetv2_diffusion.dataset_conversion.patients import parse_patients
 from nnunetv2_diffusion.demo.models import MODELS, chosen_models
 from nnunetv2_diffusion.demo.pipeline import Demo, choose_patients, open_folder, two_folds
 from nnunetv2_diffusion.phantoms.patients import write_phantoms

@@ -1,10 +1,8 @@
-"""Section 4.1's preprocessing against numpy on patient coordinates, for scans of any orientation."""
+"""The model's grid, and the way there and back, against numpy on patient coordinates, for scans of any orientation."""
 
 from __future__ import annotations
 
-import gzip
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,20 +16,9 @@ from helpers.spider_samples import (
     make_scan,
     physical_points,
     rotation,
-    save,
 )
-from nnunetv2_diffusion.imaging.preprocessing import (
-    Grid,
-    as_scan,
-    central_sagittal_index,
-    model_grid,
-    normalize_intensity,
-    read_scan,
-    resample_to_grid,
-    resample_to_image,
-    sagittal_slice,
-    to_ras,
-)
+from nnunetv2_diffusion.imaging.grid import Grid, central_sagittal_index, model_grid, sagittal_slice, to_ras
+from nnunetv2_diffusion.imaging.resampling import resample_to_grid, resample_to_image
 
 OBLIQUE = [(0, 0, 0), (12, -8, 20), (-25, 15, -30)]
 
@@ -47,57 +34,6 @@ def image_with(array: np.ndarray) -> sitk.Image:
 def expected_values(points: np.ndarray, scan: sitk.Image) -> np.ndarray:
     centre = physical_points(scan).reshape(-1, 3).mean(axis=0)
     return (points - centre) @ GRADIENT + MIDDLE_VALUE
-
-
-class TestNormalizeIntensity:
-    def test_clips_at_98th_percentile_and_scales_to_255(self):
-        array = np.random.default_rng(0).integers(0, 2000, (5, 20, 30)).astype(np.int16)
-        scan = make_scan(size=(30, 20, 5))
-        filled = image_with(array)
-        filled.CopyInformation(scan)
-        result = normalize_intensity(filled)
-        ordered = np.sort(array.ravel().astype(np.float64))
-        position = 0.98 * (array.size - 1)
-        low, high = ordered[int(np.floor(position))], ordered[int(np.ceil(position))]
-        percentile = low + (position - np.floor(position)) * (high - low)
-        expected = np.minimum(array, percentile) / percentile * 255
-        assert result.GetPixelID() == sitk.sitkFloat32
-        np.testing.assert_allclose(array_of(result), expected, atol=1e-4)
-        assert Grid.of(result) == Grid.of(scan)
-
-    def test_stray_negative_voxels_do_not_move_the_scale(self):
-        array = np.full((10, 10, 10), 100, dtype=np.float32)
-        array[:5] = 50
-        array[0, 0, 0] = -10000
-        result = array_of(normalize_intensity(image_with(array)))
-        assert result[0, 0, 0] == 0
-        assert result[9, 9, 9] == 255
-        assert result[1, 1, 1] == pytest.approx(127.5)
-
-    def test_scans_with_negative_values_keep_their_contrast(self):
-        array = np.linspace(-3, 3, 1000, dtype=np.float32).reshape(10, 10, 10)
-        result = array_of(normalize_intensity(image_with(array))).ravel()
-        low, high = np.percentile(array, (2, 98))
-        np.testing.assert_allclose(result, (np.clip(array.ravel(), low, high) - low) / (high - low) * 255, atol=1e-3)
-
-    @pytest.mark.parametrize(
-        ("array", "message"),
-        [
-            (np.zeros((4, 5, 6)), "constant"),
-            (np.full((4, 5, 6), 7, dtype=np.int16), "constant"),
-            (np.where(np.arange(120).reshape(4, 5, 6) < 1, 9, 0), "98th percentile is 0"),
-            (np.where(np.arange(120.0).reshape(4, 5, 6) < 1, np.nan, 1.0), "NaN"),
-            (np.where(np.arange(120.0).reshape(4, 5, 6) < 1, np.inf, 1.0), "NaN or infinite"),
-            (np.random.default_rng(0).random((3, 4, 5, 6)), "dimensions"),
-        ],
-    )
-    def test_bad_scans(self, array, message):
-        with pytest.raises(ValueError, match=message):
-            normalize_intensity(image_with(array))
-
-    def test_colour_is_refused(self):
-        with pytest.raises(ValueError, match="one grey value a voxel"):
-            normalize_intensity(sitk.GetImageFromArray(np.ones((4, 5, 6, 3)), isVector=True))
 
 
 class TestOrientation:
@@ -238,66 +174,6 @@ class TestWayBack:
         back = resample_to_image(resample_to_grid(ras, model_grid(ras, 0.5), "nearest"), scan)
         truth, result = array_of(mask), array_of(back)
         assert 2 * ((truth == result) & (truth > 0)).sum() / ((truth > 0).sum() + (result > 0).sum()) > 0.95
-
-
-class TestReadScan:
-    @pytest.mark.parametrize("name", ["scan.mha", "scan.nrrd", "scan.nii", "scan.nii.gz"])
-    def test_reads_what_was_written(self, tmp_path, name):
-        scan = make_scan()
-        result = read_scan(save(scan, tmp_path / name))
-        np.testing.assert_array_equal(array_of(result), array_of(scan))
-        np.testing.assert_allclose(result.GetDirection(), scan.GetDirection(), atol=1e-6)
-
-    @pytest.mark.parametrize("name", ["scan.mha", "scan.nrrd", "scan.nii", "scan.nii.gz"])
-    @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
-    def test_truncated(self, tmp_path, name, keep):
-        path = save(make_scan(), tmp_path / name)
-        content = path.read_bytes()
-        path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
-        with pytest.raises(ValueError, match=rf"{name} cannot be read as an image"):
-            read_scan(path)
-
-    def test_truncated_inside_an_intact_gzip(self, tmp_path):
-        path = save(make_scan(), tmp_path / "scan.nii.gz")
-        content = gzip.decompress(path.read_bytes())
-        path.write_bytes(gzip.compress(content[: len(content) // 2]))
-        with pytest.raises(ValueError, match="truncated"):
-            read_scan(path)
-
-    def test_scaled_nifti_is_not_taken_for_truncated(self, tmp_path):
-        nibabel = pytest.importorskip("nibabel")
-        image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
-        image.header.set_slope_inter(0.5, 1.0)
-        nibabel.save(image, tmp_path / "scaled.nii")
-        result = read_scan(tmp_path / "scaled.nii")
-        expected = nibabel.load(tmp_path / "scaled.nii").get_fdata()
-        np.testing.assert_allclose(array_of(result).transpose(2, 1, 0), expected, rtol=1e-6)
-
-    def test_missing_and_folder(self, tmp_path):
-        for path in (tmp_path / "none.mha", tmp_path):
-            with pytest.raises(FileNotFoundError, match="does not exist or is not a file"):
-                read_scan(path)
-
-    def test_text_file(self, tmp_path: Path):
-        (tmp_path / "notes.mha").write_text("not an image")
-        with pytest.raises(ValueError, match="not an image file"):
-            read_scan(tmp_path / "notes.mha")
-
-    def test_a_single_time_point_is_a_scan(self):
-        scan = make_scan()
-        assert as_scan(sitk.JoinSeries(scan)).GetSize() == scan.GetSize()
-
-    def test_pictures_become_a_sagittal_slice(self, tmp_path):
-        array = np.arange(30, dtype=np.uint8).reshape(5, 6)
-        picture = sitk.GetImageFromArray(array)
-        picture.SetSpacing((0.5, 0.75))
-        scan = read_scan(save(picture, tmp_path / "slice.png"))
-        assert scan.GetSize() == (6, 5, 1)
-        ras = to_ras(scan)
-        assert ras.GetSize() == (1, 6, 5)
-        # In RAS+ the first row of the array is the lowest one, the first column the most posterior one.
-        np.testing.assert_array_equal(array_of(ras)[:, :, 0], array[::-1, ::-1])
-        np.testing.assert_allclose(ras.GetSpacing()[1:], (0.5, 0.75), rtol=1e-3)
 
 
 def _interior(points: np.ndarray, scan: sitk.Image, margin: float = 0.01) -> np.ndarray:

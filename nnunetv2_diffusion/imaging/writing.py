@@ -1,0 +1,27 @@
+"""Writing images: whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from nnunetv2_diffusion.files import replacing
+
+
+def write_image(image: sitk.Image, path: str | Path, *, partial_folder: Path | None = None) -> None:
+    """Write an image, compressed where its format can be.
+
+    Args:
+        image: any image that the format can hold.
+        path: its ending settles the format.
+        partial_folder: see `files.replacing`.
+
+    Raises:
+        OSError: the disk refused; the file is as it was.
+    """
+    try:
+        with replacing(path, partial_folder=partial_folder) as partial:
+            sitk.WriteImage(image, str(partial), useCompression=True)
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{path} cannot be written: is the disk full or the folder read-only?") from error
