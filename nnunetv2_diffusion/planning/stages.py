@@ -7,7 +7,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_diffusion.nnunet_names import parse_stage
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Settings
 
 BASES = ("2d", "2d_spinesegdiff", "2d_small")
 BASELINES = ("2d", "2d_small")
@@ -89,7 +89,7 @@ def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str
     """The `diffusion` block of a stage that exists: its tuned settings, completed by `wanted`, whose T, if any, binds.
 
     Raises:
-        ValueError: the block of configuration `name` is no dictionary, or `DiffusionSettings` refuses it.
+        ValueError: the block of configuration `name` is no dictionary, or `Settings` refuses it.
     """
     if not isinstance(present, dict):
         raise ValueError(f"the diffusion block of configuration {name} must be a dictionary, not {present!r}")
@@ -97,7 +97,7 @@ def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str
     if "timesteps" in wanted:
         block["timesteps"] = wanted["timesteps"]
     try:
-        DiffusionSettings().updated(block)
+        Settings().updated(block)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the diffusion block of configuration {name} is not valid: {error}") from error
     return block
