@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     torch.set_num_threads(args.threads)
     cases = ValidationCases(args.model.resolve(), args.folds, torch.device(args.device))
     values = (args.steps, args.samples, args.ensemble_steps, args.start_timesteps, args.early_stops)
-    rows = sweep_rows(cases.default, *values)
+    rows = sweep_rows(cases.default, cases.process, *values)
     table = cases.measure(rows)
     stem = f"sampling_{args.name}"
     print(write_sweep(table, args.results, stem, args.device, command, settings_of(cases.default)))

@@ -1,24 +1,69 @@
-"""The diffusion settings of a training or a prediction, in one frozen dataclass.
+"""The settings of a model in three: the process, bound to its weights; its sampling, free at prediction; its training.
 
-A trainer brings its defaults, a `diffusion` block in the plan's configuration overrides them, flags override both.
+A trainer brings its `Settings`, a flat `diffusion` block in the plan's configuration overrides them and so travels with
+the model; at prediction flags override the sampling alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
-
-SCHEDULES = ("linear", "cosine")
-SAMPLERS = ("ddim", "ddpm")
-PREDICTIONS = ("x_start", "noise")
-NOISE_WEIGHTINGS = ("uniform", "velocity")
-ENSEMBLES = ("steps", "samples")
 
 
 @dataclass(frozen=True)
-class DiffusionSettings:
-    """Diffusion process, sampling and step-uncertainty ensemble.
+class Range:
+    """What a setting may be: in words, as a test of a value, and whether None (left open) is allowed, too."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    optional: bool = False
+
+
+def _is(kind: type | tuple[type, ...], value: Any) -> bool:
+    """Whether it is of the kind; true and false are no numbers, though Python takes them for some."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _whole(low: int, high: int | None = None, optional: bool = False) -> Range:
+    words = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    return Range(words, lambda v: _is(int, v) and low <= v and (high is None or v <= high), optional)
+
+
+def _number(words: str, holds: Callable[[float], bool]) -> Range:
+    return Range(f"a number {words}", lambda v: _is((int, float), v) and holds(v))
+
+
+def _one_of(*names: str) -> Range:
+    return Range(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
+
+
+def _setting(default: Any, allowed: Range) -> Any:
+    return field(default=default, metadata={"range": allowed})
+
+
+_SHARE = _number("from 0 to 1", lambda value: 0 <= value <= 1)
+_INSIDE = _number("above 0 and below 1", lambda value: 0 < value < 1)
+_SWITCH = Range("true or false", lambda value: isinstance(value, bool))
+
+
+class _Checked:
+    """Checks every field's value against its range."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, allowed = getattr(self, one.name), one.metadata["range"]
+            if not (allowed.holds(value) or (value is None and allowed.optional)):
+                raise ValueError(f"{one.name} must be {allowed.words}, not {value!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """A plain dictionary, by the names of the settings."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Process(_Checked):
+    """What the weights were trained for; another process makes another model.
 
     Attributes:
         timesteps: T, the length of the noise schedule (paper, B.2: 1000).
@@ -26,11 +71,35 @@ class DiffusionSettings:
         schedule_timesteps: length of the schedule whose first `timesteps` steps are used; None means `timesteps`. With
             a longer one the noisiest x_t keeps part of its mask ("partly noised", paper, section 3.1).
         beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
-        prediction: what the denoiser returns, "x_start" (the mask; SpineSegDiff) or "noise" (IISDM).
-        noise_weighting: of the timesteps in the loss of a predicted noise: "uniform", the mean squared error of ε
-            (Ho et al. 2020, Wolleb et al. 2021), or "velocity", divided by ᾱ_t, that of v (Salimans and Ho 2022).
+        prediction: what the denoiser answers with: "x_start", the mask (SpineSegDiff), "noise", the ε that was added
+            (Ho et al. 2020), or "velocity", v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 (Salimans and Ho 2022).
+
+    Raises:
+        ValueError: a value out of range, or a schedule shorter than the steps that are used of it.
+    """
+
+    timesteps: int = _setting(1000, _whole(1))
+    schedule: str = _setting("linear", _one_of("linear", "cosine"))
+    schedule_timesteps: int | None = _setting(None, _whole(1, optional=True))
+    beta_start: float = _setting(1e-4, _INSIDE)
+    beta_end: float = _setting(0.02, _INSIDE)
+    prediction: str = _setting("x_start", _one_of("x_start", "velocity", "noise"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule_timesteps is not None and self.schedule_timesteps < self.timesteps:
+            raise ValueError(f"schedule_timesteps {self.schedule_timesteps} is below the {self.timesteps} timesteps")
+        if self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start {self.beta_start} is above beta_end {self.beta_end}")
+
+
+@dataclass(frozen=True)
+class Sampling(_Checked):
+    """How masks are drawn from trained weights; may be another one at every prediction.
+
+    Attributes:
         sampler: "ddim" (Song et al. 2021, with `eta`) or "ddpm" (ancestral sampling).
-        sampling_steps: network evaluations a sample; at most `timesteps`, or those up to `start_timestep`.
+        sampling_steps: network evaluations a sample; at most T, or those up to `start_timestep`.
         start_timestep: the noisiest timestep visited, 0 ... T-1; None means T-1.
         eta: stochasticity of DDIM, 0 (deterministic given the first noise) to 1 (as DDPM).
         ensemble: "steps" (equations 1 to 3 of the paper) or "samples" (mean and variance of the finished samples).
@@ -39,131 +108,188 @@ class DiffusionSettings:
         early_stop: share of the foreground's pixels; a slice whose mask changes by less from one step to the next is
             not sampled further, and its last answer stands for the steps left out. 0 takes all steps.
         mirror_samples: give each sample its own mirroring, undone before samples are averaged.
-        seed: seed of the sampling noise, 0 ... 2^31-1.
-        learning_rate: of AdamW in training, at its start (paper, tables 4 and 7: 1e-4).
-        recycling: share of the training steps that noise the denoiser's own prediction from pure noise in place of the
-            true mask (Fu et al. 2023), as sampling does; 0 (the paper) to 1.
+        seed: seed of the sampling noise.
+
+    Raises:
+        ValueError: a value out of range, or two that exclude each other.
     """
 
-    timesteps: int = 1000
-    schedule: str = "linear"
-    schedule_timesteps: int | None = None
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-    prediction: str = "x_start"
-    noise_weighting: str = "uniform"
-    sampler: str = "ddim"
-    sampling_steps: int = 5
-    start_timestep: int | None = None
-    eta: float = 0.0
-    ensemble: str = "steps"
-    samples: int = 4
-    ensemble_steps: int = 5
-    early_stop: float = 0.0
-    mirror_samples: bool = True
-    seed: int = 0
-    learning_rate: float = 1e-4
-    recycling: float = 0.0
+    sampler: str = _setting("ddim", _one_of("ddim", "ddpm"))
+    sampling_steps: int = _setting(5, _whole(1))
+    start_timestep: int | None = _setting(None, _whole(0, optional=True))
+    eta: float = _setting(0.0, _SHARE)
+    ensemble: str = _setting("steps", _one_of("steps", "samples"))
+    samples: int = _setting(4, _whole(1))
+    ensemble_steps: int = _setting(5, _whole(1))
+    early_stop: float = _setting(0.0, _number("of at least 0 and below 1", lambda value: 0 <= value < 1))
+    mirror_samples: bool = _setting(True, _SWITCH)
+    seed: int = _setting(0, _whole(0, 2**31 - 1))
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "timesteps", "sampling_steps", "samples", "ensemble_steps")
-        _check_types(self)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("sampler", self.sampler, SAMPLERS)
-        _one_of("prediction", self.prediction, PREDICTIONS)
-        _one_of("noise_weighting", self.noise_weighting, NOISE_WEIGHTINGS)
-        _one_of("ensemble", self.ensemble, ENSEMBLES)
-        if self.schedule_timesteps is not None and self.schedule_timesteps < self.timesteps:
-            raise ValueError(f"schedule_timesteps {self.schedule_timesteps} is below the {self.timesteps} timesteps")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"0 < beta_start <= beta_end < 1 is expected, not {self.beta_start} and {self.beta_end}")
-        _check_early_stop(self)
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie between 0 and 1, not {self.eta}")
-        _check_training(self)
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie between 0 and 2^31 - 1, not {self.seed}")
-        if self.start_timestep is not None and not 0 <= self.start_timestep < self.timesteps:
-            raise ValueError(f"start_timestep must lie in 0 ... {self.timesteps - 1}, not {self.start_timestep}")
-        if self.sampling_steps > self.first_timestep + 1:
-            raise ValueError(
-                f"sampling_steps is {self.sampling_steps}, but only {self.first_timestep + 1} timesteps can be visited"
-            )
+        super().__post_init__()
         if self.ensemble_steps > self.sampling_steps:
             raise ValueError(
                 f"ensemble_steps is {self.ensemble_steps}, above the {self.sampling_steps} sampling_steps; "
                 "fuse at most as many steps as are sampled"
             )
+        if self.early_stop > 0 and self.ensemble == "samples":
+            raise ValueError("early_stop is for the ensemble of steps: finished samples take all steps; leave it at 0")
 
-    @property
-    def first_timestep(self) -> int:
+    def first_timestep(self, process: Process) -> int:
         """The noisiest timestep that sampling visits."""
-        return self.timesteps - 1 if self.start_timestep is None else self.start_timestep
+        return process.timesteps - 1 if self.start_timestep is None else self.start_timestep
 
-    def updated(self, overrides: Mapping[str, Any] | None) -> DiffusionSettings:
-        """These settings with `overrides` in place (None values are passed over).
+    def check(self, process: Process) -> None:
+        """Raise a ValueError where the process has no such timesteps."""
+        if self.start_timestep is not None and self.start_timestep >= process.timesteps:
+            raise ValueError(f"start_timestep must lie in 0 ... {process.timesteps - 1}, not {self.start_timestep}")
+        visited = self.first_timestep(process) + 1
+        if self.sampling_steps > visited:
+            raise ValueError(f"sampling_steps is {self.sampling_steps}, but only {visited} timesteps can be visited")
+
+    def updated(self, overrides: Mapping[str, Any] | None, process: Process) -> Sampling:
+        """This sampling of a trained model with `overrides` in place (None values are passed over).
+
+        Step counts that are not named shrink to fit those that are: an earlier start allows fewer sampling steps, fewer
+        sampling steps fewer ensemble steps.
+
+        Args:
+            overrides: settings by name.
+            process: of the model.
+
+        Raises:
+            ValueError: a name that is no setting of sampling, a value out of range, or a setting that would do nothing.
+        """
+        return Settings(process, self)._with(overrides, own=Sampling).sampling
+
+
+@dataclass(frozen=True)
+class Training(_Checked):
+    """What only training knows.
+
+    Attributes:
+        learning_rate: of AdamW, at its start (paper, tables 4 and 7: 1e-4).
+        recycling: share of the training steps that noise the denoiser's own prediction from pure noise in place of the
+            true mask (Fu et al. 2023), as sampling does; 0 (the paper) to 1.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    learning_rate: float = _setting(1e-4, _INSIDE)
+    recycling: float = _setting(0.0, _SHARE)
+
+
+# What does nothing beside which other values; refused where it is named, since somebody expects it to do something.
+_IDLE: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], bool], str], ...] = (
+    (("beta_start", "beta_end"), lambda s: s["schedule"] == "cosine", "the cosine schedule has its own variances"),
+    (("eta",), lambda s: s["sampler"] == "ddpm", "ddpm draws noise at every step; eta is ddim's"),
+    (
+        ("ensemble_steps",),
+        lambda s: s["ensemble"] == "samples",
+        "the ensemble of samples takes what the last step gives; T_s is for the ensemble of steps",
+    ),
+    (
+        ("mirror_samples",),
+        lambda s: s["mirror_samples"] and s["samples"] == 1,
+        "a single sample is drawn as the image lies",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a model; on disk, in a `diffusion` block and beside predictions, one flat dictionary.
+
+    Raises:
+        ValueError: parts that do not fit each other.
+    """
+
+    process: Process = Process()
+    sampling: Sampling = Sampling()
+    training: Training = Training()
+
+    def __post_init__(self) -> None:
+        self.sampling.check(self.process)
+        if self.training.recycling > 0 and self.process.prediction != "x_start":
+            raise ValueError("recycling is for a denoiser that predicts x_start; leave it at 0")
+
+    def updated(self, block: Mapping[str, Any] | None) -> Settings:
+        """These settings with a configuration's `diffusion` block in place (None values are passed over).
 
         Step counts that are not named shrink to fit those that are: fewer timesteps allow fewer sampling steps, fewer
         sampling steps fewer ensemble steps.
 
         Raises:
-            ValueError: a name that is no setting, or a value out of range.
+            ValueError: a name that is no setting, a value out of range, or a setting that would do nothing.
         """
-        overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
-        known = {field.name for field in fields(self)}
-        unknown = sorted(set(overrides) - known)
-        if unknown:
-            raise ValueError(f"unknown diffusion settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        merged = {**asdict(self), **overrides}
-        first = merged["timesteps"] - 1 if merged["start_timestep"] is None else merged["start_timestep"]
-        if "sampling_steps" not in overrides:
-            merged["sampling_steps"] = max(1, min(merged["sampling_steps"], first + 1))
-        if "ensemble_steps" not in overrides:
-            merged["ensemble_steps"] = max(1, min(merged["ensemble_steps"], merged["sampling_steps"]))
-        return replace(self, **merged)
+        return self._with(_without_noise_weighting(block or {}, self.process.prediction))
 
     def as_dict(self) -> dict[str, Any]:
-        """A plain dictionary, as it is written into a plans file or beside a prediction."""
-        return asdict(self)
+        """A flat dictionary, as it is written beside a prediction."""
+        return {**self.process.as_dict(), **self.sampling.as_dict(), **self.training.as_dict()}
+
+    def _with(self, overrides: Mapping[str, Any] | None, own: type | None = None) -> Settings:
+        """With overrides in place; where `own` is given, of this part alone."""
+        overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
+        _check_names(overrides, own)
+        merged = {**self.as_dict(), **overrides}
+        _shrink_steps(merged, overrides)
+        made = Settings(*(kind(**{one.name: merged[one.name] for one in fields(kind)}) for kind in _PARTS))
+        for names, idle, why in _IDLE:
+            for name in overrides.keys() & set(names):
+                if idle(merged):
+                    raise ValueError(f"{name} does nothing here: {why}; leave it out")
+        return made
 
 
-def _check_early_stop(settings: DiffusionSettings) -> None:
-    if not 0 <= settings.early_stop < 1:
-        raise ValueError(f"early_stop must be at least 0 and below 1, not {settings.early_stop}")
-    if settings.early_stop > 0 and settings.ensemble == "samples":
-        raise ValueError("early_stop is for the ensemble of steps: finished samples take all steps; leave it at 0")
+_PARTS = (Process, Sampling, Training)
 
 
-def _check_training(settings: DiffusionSettings) -> None:
-    if not 0 < settings.learning_rate < 1:
-        raise ValueError(f"learning_rate must lie between 0 and 1, not {settings.learning_rate}")
-    if not 0 <= settings.recycling <= 1:
-        raise ValueError(f"recycling must lie between 0 and 1, not {settings.recycling}")
-    if settings.recycling > 0 and settings.prediction == "noise":
-        raise ValueError("recycling is for a denoiser that predicts x_start; leave it at 0")
+def _check_names(names: Collection[str], own: type | None) -> None:
+    """ValueError for names that are no settings, or not those of `own`."""
+    parts = {one.name: kind for kind in _PARTS for one in fields(kind)}
+    known = sorted(name for name, kind in parts.items() if own in (None, kind))
+    unknown = sorted(set(names) - parts.keys())
+    if unknown:
+        raise ValueError(f"unknown diffusion settings {', '.join(unknown)}; known are {', '.join(known)}")
+    bound = sorted(set(names) - set(known))
+    if bound:
+        raise ValueError(
+            f"{', '.join(bound)} cannot be changed at prediction, since the weights were trained for "
+            f"{'its value' if len(bound) == 1 else 'their values'}; what can be changed is {', '.join(known)}"
+        )
 
 
-def _at_least_one(settings: DiffusionSettings, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+def _shrink_steps(merged: dict[str, Any], named: Collection[str]) -> None:
+    """Let step counts that are not named fit those that are; values out of range are left for the check to name."""
+    counts = [merged[name] for name in ("timesteps", "start_timestep", "sampling_steps", "ensemble_steps")]
+    if not all(_is(int, count) for count in counts if count is not None):
+        return
+    timesteps, start, _, _ = counts
+    visited = timesteps if start is None else start + 1
+    if "sampling_steps" not in named:
+        merged["sampling_steps"] = max(1, min(merged["sampling_steps"], visited))
+    if "ensemble_steps" not in named:
+        merged["ensemble_steps"] = max(1, min(merged["ensemble_steps"], merged["sampling_steps"]))
 
 
-def _check_types(settings: DiffusionSettings) -> None:
-    """A plans file is edited by hand: "0.5" or 1.5 for a whole number is named, not a TypeError later on."""
-    for name in ("schedule_timesteps", "start_timestep", "seed"):
-        value = getattr(settings, name)
-        if not isinstance(value, int | None) or isinstance(value, bool) or (name == "seed" and value is None):
-            raise ValueError(f"{name} must be a whole number, not {value!r}")
-    for name in ("beta_start", "beta_end", "eta", "early_stop", "learning_rate", "recycling"):
-        value = getattr(settings, name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a number, not {value!r}")
-    if not isinstance(settings.mirror_samples, bool):
-        raise ValueError(f"mirror_samples must be true or false, not {settings.mirror_samples!r}")
+def _without_noise_weighting(block: Mapping[str, Any], prediction: str) -> dict[str, Any]:
+    """A block of the time when "noise" was predicted through v, in today's words.
 
+    `noise_weighting` "velocity" then made its loss that of v; with a predicted mask it did nothing.
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    Raises:
+        ValueError: the loss of a v that weighed as ε, which no trainer has any longer.
+    """
+    block = dict(block)
+    weighting = block.pop("noise_weighting", None)
+    if weighting is None or block.get("prediction", prediction) == "x_start":
+        return block
+    if weighting != "velocity":
+        raise ValueError(
+            f"noise_weighting {weighting!r} is no setting any longer: for the unweighted error of the noise train "
+            "nnUNetTrainerIISDMEpsilon; a model that was trained with it predicts as before once it and `prediction` "
+            "are removed from the diffusion block of its plans.json"
+        )
+    return {**block, "prediction": "velocity"}

@@ -126,8 +126,8 @@ def _settings(predictor: DiffusionPredictor) -> dict[str, float]:
     network = predictor.diffusion_network
     if network is None:
         return {}
-    names = ("timesteps", "sampling_steps", "samples", "ensemble_steps")
-    return {name: getattr(network.settings, name) for name in names}
+    settings = network.settings.as_dict()
+    return {name: settings[name] for name in ("timesteps", "sampling_steps", "samples", "ensemble_steps")}
 
 
 def _over_folds(facts: Sequence[dict[str, float]], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -185,28 +185,28 @@ def _on_patch(array: np.ndarray, patch: Sequence[int], value: float) -> torch.Te
 def _warm_up(predictor: DiffusionPredictor, image: torch.Tensor) -> None:
     """One slice that is not timed, with as few steps as can be: the first one pays for compilation and caches."""
     network = predictor.diffusion_network
-    settings = None if network is None else network.settings
+    sampling = None if network is None else network.sampling
     if network is not None:
-        network.settings = settings.updated({"sampling_steps": 1, "ensemble_steps": 1})
+        network.sampling = sampling.updated({"sampling_steps": 1}, network.process)
     predictor.predict_logits_from_preprocessed_data(image[0][:, None].cpu())
     predictor.seconds, predictor.slices = 0.0, 0
     if network is not None:
-        network.settings, network.network_evaluations = settings, 0
+        network.sampling, network.network_evaluations = sampling, 0
 
 
 def _probe(predictor: DiffusionPredictor, slices: Sequence[_Slice]) -> dict[str, float]:
     """Variance over samples and shares of changed pixels, mean over the slices."""
     network = predictor.diffusion_network.to(predictor.device).eval()
-    generator = torch.Generator().manual_seed(network.settings.seed)
+    generator = torch.Generator().manual_seed(network.sampling.seed)
     facts = []
     for item in slices:
         x_start = item.x_start
         if isinstance(network, PreSegmentationNetwork):
             x_start = network.pre_segmentation(item.image)
         shares = changed_by_noise(network, item.image, x_start, generator)
-        as_sampled = sample_variance(network, item.image, network.settings.mirror_samples)
+        as_sampled = sample_variance(network, item.image, network.sampling.mirror_samples)
         noise_alone = as_sampled
-        if network.settings.mirror_samples:
+        if network.sampling.mirror_samples:
             noise_alone = sample_variance(network, item.image, mirrored=False)
         facts.append({"sample_variance": as_sampled, "sample_variance_unmirrored": noise_alone})
         for third in THIRDS:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nnunetv2_diffusion.planning.stages import baseline_of, stage_name
+from nnunetv2_diffusion.nnunet_names import stage_name
+from nnunetv2_diffusion.planning.stages import baseline_of
 
 NNUNET, IISDM, SPINESEGDIFF, PRESEG = KINDS = ("nnunet", "iisdm", "spinesegdiff", "preseg")
 TRAINERS = {
@@ -74,5 +75,5 @@ def chosen_models(
     for number in sorted(set(timesteps)):
         name, trainer = f"SpineSegDiff after nnU-Net, T = {number}", trainer_name(PRESEG, steps)
         sampling = {"sampling_steps": stage_sampling_steps(number)}
-        models.append(Model(name, PRESEG, trainer, stage_name(base, number), sampling, number))
+        models.append(Model(name, PRESEG, trainer, stage_name(baseline_of(base), number), sampling, number))
     return [model for model in models if model.kind in wanted]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from nnunetv2_diffusion.diffusion import q_sample
-from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.networks import DiffusionNetwork, NoisedImage
 
 THIRDS = ("early", "middle", "late")
 TIMESTEPS_A_THIRD = 4
@@ -29,15 +29,15 @@ def sample_variance(network: DiffusionNetwork, image: torch.Tensor, mirrored: bo
         mirrored: give each sample its own mirroring, as the ensemble does where its settings ask for it; without, the
             noise alone tells samples apart.
     """
-    settings = network.settings
+    sampling = network.sampling
     views = _views(network) if mirrored else [()]
     probabilities = []
     try:
-        for sample in range(settings.samples):
-            network.settings = replace(
-                settings,
+        for sample in range(sampling.samples):
+            network.sampling = replace(
+                sampling,
                 samples=1,
-                seed=(settings.seed + sample) % 2**31,
+                seed=(sampling.seed + sample) % 2**31,
                 mirror_samples=False,
                 ensemble="samples",
                 ensemble_steps=1,
@@ -46,7 +46,7 @@ def sample_variance(network: DiffusionNetwork, image: torch.Tensor, mirrored: bo
             logits = network.predict(torch.flip(image, view)).logits
             probabilities.append(torch.flip(foreground(network, logits), view))
     finally:
-        network.settings = settings
+        network.sampling = sampling
     return float(torch.stack(probabilities).var(dim=0, correction=0).mean())
 
 
@@ -72,7 +72,7 @@ def changed_by_noise(
     heads has, so that it differs in content alone. Four timesteps a third, evenly spaced.
 
     Args:
-        network: in eval mode; one that predicts noise answers with the x_0 that this implies.
+        network: in eval mode; one that predicts v or ε answers with the x_0 that this implies.
         image: nnU-Net's input [B, C, H, W].
         x_start: the mask that training noises, [B, K, H, W] in [-1, 1].
         generator: of the noise, on the CPU.
@@ -82,7 +82,7 @@ def changed_by_noise(
         and "foreground", the share among those that either answer calls foreground (NaN without any).
     """
     alphas_cumprod = network.alphas_cumprod
-    visited = range(network.settings.first_timestep, -1, -1)
+    visited = range(network.sampling.first_timestep(network.process), -1, -1)
     shares = {}
     for name, third in zip(THIRDS, np.array_split(visited, len(THIRDS)), strict=True):
         changes = [
@@ -118,7 +118,7 @@ def _change(
     t = torch.full((len(image),), timestep, device=image.device)
     x_t = q_sample(x_start, draw(), alpha_cumprod)
     noise = x_t.mean(dim=(2, 3), keepdim=True) + x_t.std(dim=(2, 3), keepdim=True) * draw()
-    proper, blind = (_labels(network, network(image, x, t)) for x in (x_t, noise))
+    proper, blind = (_labels(network, network(NoisedImage(image, x, t))) for x in (x_t, noise))
     changed = (proper != blind).any(dim=1)
     either = (proper != 0).any(dim=1) | (blind != 0).any(dim=1)
     return int(changed.sum()), int(either.sum()), changed.numel()

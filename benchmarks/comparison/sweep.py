@@ -28,7 +28,7 @@ from nnunetv2_diffusion.scoring.uncertainty import (
     case_quality,
     expected_calibration_error,
 )
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Process, Sampling
 
 DEFAULT = "default"
 SWEEPS = {
@@ -61,14 +61,15 @@ NOTES = (
 )
 
 
-def settings_of(settings: DiffusionSettings) -> dict[str, Any]:
+def settings_of(sampling: Sampling) -> dict[str, Any]:
     """Those that the sweep varies; None for an early stop that is off."""
-    values = {name: getattr(settings, name) for name in SWEEPS}
-    return {**values, "early_stop": settings.early_stop or None}
+    values = {name: getattr(sampling, name) for name in SWEEPS}
+    return {**values, "early_stop": sampling.early_stop or None}
 
 
 def sweep_rows(
-    default: DiffusionSettings,
+    default: Sampling,
+    process: Process,
     steps: Sequence[int],
     samples: Sequence[int],
     ensemble_steps: Sequence[int],
@@ -81,7 +82,7 @@ def sweep_rows(
     for name, wanted in zip(SWEEPS, values, strict=True):
         for value in wanted:
             with contextlib.suppress(ValueError):  # more steps than timesteps, or more fused than sampled
-                default.updated({name: value})
+                default.updated({name: value}, process)
                 rows.append((name, {name: value}))
     return rows
 
@@ -119,7 +120,8 @@ class ValidationCases:
             items = list(validation_items(predictor, fold, folder))
             self._read_references(predictor, items)
             self.jobs.append((predictor, items))
-        self.default = self.jobs[0][0].diffusion_network.settings
+        network = self.jobs[0][0].diffusion_network
+        self.default, self.process = network.sampling, network.process
 
     def _read_references(self, predictor: DiffusionPredictor, items: list[dict[str, Any]]) -> None:
         ending = predictor.dataset_json["file_ending"]
@@ -134,14 +136,14 @@ class ValidationCases:
         for predictor, items in self.jobs:  # caches and pools, before anything is timed
             self._predict(predictor, items[0])
         for sweep, overrides in tqdm(rows, desc="settings", unit="row", disable=None):
-            settings = self.default.updated(overrides)
+            sampling = self.default.updated(overrides, self.process)
             cases = pd.DataFrame(
-                [self._score(predictor, item, settings) for predictor, items in self.jobs for item in items]
+                [self._score(predictor, item, sampling) for predictor, items in self.jobs for item in items]
             ).set_index("case")
             first = measured[0][1] if measured else cases
             difference = cases["dice"] - first["dice"]
             bins = pd.concat(cases["bins"].tolist()).groupby("bin").sum(numeric_only=True)
-            row = {"sweep": sweep, **settings_of(settings), "dice": cases["dice"].mean()}
+            row = {"sweep": sweep, **settings_of(sampling), "dice": cases["dice"].mean()}
             row |= {"dice_difference": difference.mean(), "standard_error": difference.sem(ddof=1)}
             row |= {"ece": expected_calibration_error(bins), "auroc": cases["auroc"].mean()}
             row |= {"aurc": cases["aurc"].mean(), "seconds": cases["seconds"].sum() / cases["slices"].sum()}
@@ -153,11 +155,9 @@ class ValidationCases:
         with contextlib.redirect_stdout(io.StringIO()):
             return predictor.predict_logits_from_preprocessed_data(item["data"]).cpu()
 
-    def _score(
-        self, predictor: DiffusionPredictor, item: dict[str, Any], settings: DiffusionSettings
-    ) -> dict[str, Any]:
+    def _score(self, predictor: DiffusionPredictor, item: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         network = predictor.diffusion_network
-        network.settings, network.network_evaluations = settings, 0
+        network.sampling, network.network_evaluations = sampling, 0
         predictor.seconds, predictor.slices = 0.0, 0
         logits = self._predict(predictor, item)
         plans, configuration, properties = (

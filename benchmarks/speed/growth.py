@@ -32,11 +32,11 @@ def network_rows(
         )
         predictor.initialize_from_trained_model_folder(str(model), [0])
     network = predictor.diffusion_network
-    default = network.settings
+    default = network.sampling
     scan = _noise(max(counts, default=1), size)[None]
     list(predictor.predict_slices([scan[:, :1]]))  # not counted
     for number in samples:
-        network.settings = default.updated({"samples": number}) if number else default
+        network.sampling = default.updated({"samples": number}, network.process) if number else default
         for count in counts:
             slices = [scan[:, i : i + 1] for i in range(count)]
 
@@ -47,13 +47,13 @@ def network_rows(
                 for one in slices:
                     list(predictor.predict_slices([one]))
 
-            yield _row("network", network.settings.samples, count, together, one_by_one, repeats)
+            yield _row("network", network.sampling.samples, count, together, one_by_one, repeats)
 
 
 def scan_rows(model: Path, counts: Sequence[int], size: int, device: str, repeats: int) -> Iterator[dict[str, Any]]:
     """Seconds of `segment` on a scan of several slices against as many scans of one slice; the model is loaded."""
     loaded = load_model(model, device=device)
-    samples = loaded.predictor.diffusion_network.settings.samples
+    samples = loaded.predictor.diffusion_network.sampling.samples
     segment(_scan(_noise(1, size)), loaded)  # not counted
     for count in counts:
         slices = _noise(count, size)

@@ -15,11 +15,12 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from nnunetv2_diffusion.diffusion import StepUncertaintyEnsemble, ddim, sampling_timesteps
+from nnunetv2_diffusion.diffusion import ddim, sampling_timesteps
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
-from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
-from nnunetv2_diffusion.sampling.ensembles import probabilities_to_logits
+from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps, StepUncertaintyEnsemble, probabilities_to_logits
 from nnunetv2_diffusion.sampling.noise import SamplingNoise
+from nnunetv2_diffusion.sampling.sampler import pred_x_start
 from speed.planned import quietly
 
 NNUNET, PUBLISHED, OURS = "nnU-Net, 4 mirrorings", "published way", "ours"
@@ -101,10 +102,10 @@ class Runner:
         if self.network is None:
             self(data[:, :1])
             return
-        settings = self.network.settings
-        self.network.settings = settings.updated({"samples": 1, "sampling_steps": 1})
+        sampling = self.network.sampling
+        self.network.sampling = sampling.updated({"samples": 1, "sampling_steps": 1}, self.network.process)
         self(data[:, :1])
-        self.network.settings = settings
+        self.network.sampling = sampling
 
     def evaluations(self) -> tuple[int, int]:
         """Network and image encoder evaluations so far: slices that went through."""
@@ -156,16 +157,16 @@ def predict_published_way(network: DiffusionNetwork, image: torch.Tensor, disagr
         image: [1, C, H, W].
         disagreement: not computed.
     """
-    settings, shape = network.settings, (network._heads, *image.shape[2:])
-    timesteps = sampling_timesteps(settings.first_timestep, settings.sampling_steps)
-    noise = SamplingNoise(settings.seed, settings.samples, shape, image.device).draw()
+    sampling, shape = network.sampling, (network.heads, *image.shape[2:])
+    timesteps = sampling_timesteps(sampling.first_timestep(network.process), sampling.sampling_steps)
+    noise = SamplingNoise(sampling.seed, sampling.samples, shape, image.device).draw()
     with torch.autocast(image.device.type, enabled=False):
         features = network.denoiser.encode_image(image)
         network.encoder_evaluations += 1
         samples = [list(_steps(network, image, features, x[None], timesteps)) for x in noise]
     probabilities = [(torch.stack([s[i].pred_x_start for s in samples]) + 1) / 2 for i in range(len(timesteps))]
-    ensemble = StepUncertaintyEnsemble(settings.ensemble_steps, bool(network.regions))
-    for step in probabilities[-settings.ensemble_steps :]:
+    ensemble = StepUncertaintyEnsemble(sampling.ensemble_steps, bool(network.regions))
+    for step in probabilities[-sampling.ensemble_steps :]:
         ensemble.update(step)
     logits = probabilities_to_logits(ensemble.fused_probabilities(), bool(network.regions))
     return EnsembleMaps(logits, ensemble.uncertainty())
@@ -177,7 +178,8 @@ def _steps(network: DiffusionNetwork, image: torch.Tensor, features: list, x: to
     def denoise(x_t: torch.Tensor, timestep: int) -> torch.Tensor:
         prediction = network.denoiser(image, x_t, torch.tensor([timestep], device=x_t.device), features)
         network.network_evaluations += 1
-        return network.pred_x_start(prediction, x_t, float(alphas_cumprod[timestep]))
+        alpha = float(alphas_cumprod[timestep])
+        return pred_x_start(network.process.prediction, prediction, x_t, alpha, bool(network.regions))
 
     draw: Callable[[], torch.Tensor] = partial(torch.randn_like, x)
-    return ddim(denoise, x, timesteps, alphas_cumprod, draw, network.settings.eta)
+    return ddim(denoise, x, timesteps, alphas_cumprod, draw, network.sampling.eta)

@@ -51,7 +51,7 @@ def measure(
     runs = {"row": runner}
     if "baseline" in folders:
         runs["nnunet"] = Runner(Method(NNUNET), folders, device)
-    settings = None if runner.network is None else runner.network.settings
+    settings = None if runner.network is None else runner.network.sampling
     if method.kind == OURS:
         runs["published"] = Runner(Method(PUBLISHED, settings.samples, settings.sampling_steps), folders, device)
     for each in runs.values():

@@ -1,11 +1,11 @@
-"""Schedules, the diffusion process, samplers and the step-uncertainty ensemble: pure functions on tensors."""
+"""Schedules, the diffusion process and samplers: pure functions on tensors."""
 
-from nnunetv2_diffusion.diffusion.ensemble import StepUncertaintyEnsemble, fuse_steps
 from nnunetv2_diffusion.diffusion.process import (
-    noise_from_velocity,
     q_sample,
     to_probabilities,
     to_x_start,
+    velocity,
+    x_start_from_noise,
     x_start_from_velocity,
 )
 from nnunetv2_diffusion.diffusion.samplers import Step, ddim, ddpm
@@ -13,17 +13,16 @@ from nnunetv2_diffusion.diffusion.schedules import cosine_betas, linear_betas, n
 
 __all__ = [
     "Step",
-    "StepUncertaintyEnsemble",
     "cosine_betas",
     "ddim",
     "ddpm",
-    "fuse_steps",
     "linear_betas",
-    "noise_from_velocity",
     "noise_schedule",
     "q_sample",
     "sampling_timesteps",
     "to_probabilities",
     "to_x_start",
+    "velocity",
+    "x_start_from_noise",
     "x_start_from_velocity",
 ]

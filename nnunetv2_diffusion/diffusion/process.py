@@ -23,13 +23,18 @@ def q_sample(x_start: torch.Tensor, noise: torch.Tensor, alpha_cumprod: torch.Te
     return alpha_cumprod**0.5 * x_start + (1 - alpha_cumprod) ** 0.5 * noise
 
 
-def noise_from_velocity(x_t: torch.Tensor, velocity: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
-    """ε of which v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 is `velocity` (Salimans and Ho 2022, appendix D)."""
-    return alpha_cumprod**0.5 * velocity + (1 - alpha_cumprod) ** 0.5 * x_t
+def velocity(x_start: torch.Tensor, noise: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
+    """v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 (Salimans and Ho 2022, appendix D), same shape as `x_start`."""
+    return alpha_cumprod**0.5 * noise - (1 - alpha_cumprod) ** 0.5 * x_start
 
 
 def x_start_from_velocity(
     x_t: torch.Tensor, velocity: torch.Tensor, alpha_cumprod: torch.Tensor | float
 ) -> torch.Tensor:
-    """x_0 of which `x_t` is the noised version under the ε of `noise_from_velocity`."""
+    """x_0 = sqrt(ᾱ_t) x_t - sqrt(1 - ᾱ_t) v, of which `x_t` is the noised version."""
     return alpha_cumprod**0.5 * x_t - (1 - alpha_cumprod) ** 0.5 * velocity
+
+
+def x_start_from_noise(x_t: torch.Tensor, noise: torch.Tensor, alpha_cumprod: torch.Tensor | float) -> torch.Tensor:
+    """x_0 = (x_t - sqrt(1 - ᾱ_t) ε) / sqrt(ᾱ_t), of which `x_t` is the noised version."""
+    return (x_t - (1 - alpha_cumprod) ** 0.5 * noise) / alpha_cumprod**0.5

@@ -1,7 +1,8 @@
 """Samplers over any decreasing subset of the timesteps, as generators that yield each step's prediction.
 
-`denoise(x_t, timestep)` returns the predicted x_0 in [-1, 1], of x_t's shape; a denoiser that predicts ε converts first
-(`process.x_start_from_velocity`). `draw_noise()` returns standard normal noise of x_t's shape.
+`denoise(x_t, timestep)` returns the predicted x_0 in [-1, 1], of x_t's shape; a denoiser that predicts v or ε converts
+first (`process.x_start_from_velocity`, `process.x_start_from_noise`). `draw_noise()` returns standard normal noise of
+x_t's shape.
 """
 
 from __future__ import annotations

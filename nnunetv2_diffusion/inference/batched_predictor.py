@@ -47,7 +47,7 @@ class BatchedPredictor(DiffusionPredictor):
             return GPU_TILES
         if self.diffusion_network is None:
             return 1
-        patch, samples = self.configuration_manager.patch_size, self.diffusion_network.settings.samples
+        patch, samples = self.configuration_manager.patch_size, self.diffusion_network.sampling.samples
         return max(1, cpu_batch_size(*patch) // samples)
 
     def predict_slices(self, slices: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -18,10 +18,10 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch._dynamo import OptimizedModule
 
-from nnunetv2_diffusion.diffusion.ensemble import total_entropy
 from nnunetv2_diffusion.inference.checkpoints import read_model
 from nnunetv2_diffusion.inference.maps import blend_tiles, check_reader_writer, maps_on_image_grid, write_map
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.sampling.ensembles import total_entropy
 from nnunetv2_diffusion.sampling.precision import check_precision
 
 EXTENSION = Path(__file__).resolve().parent.parent / "extension"
@@ -33,7 +33,7 @@ class DiffusionPredictor(nnUNetPredictor):
     It also takes a model of a plain nnU-Net trainer, whose uncertainty is the entropy of its softmax.
 
     Args:
-        overrides: sampling settings that replace the model's (names of `DiffusionSettings`).
+        overrides: sampling settings that replace the model's (names of `Sampling`).
         uncertainty: write `<case>_uncertainty.nii.gz` beside each mask.
         disagreement: also write `<case>_variance.nii.gz` and `<case>_mutual_information.nii.gz`.
         batch_size: how many samples the denoiser takes at a time; None takes all on a GPU, a cache's fill on a CPU.
@@ -112,7 +112,7 @@ class DiffusionPredictor(nnUNetPredictor):
             return
         if not self.use_mirroring:
             self.overrides["mirror_samples"] = False
-        network.settings = network.settings.updated(self.overrides)
+        network.sampling = network.sampling.updated(self.overrides, network.process)
         network.batch_size = self.batch_size
         network.precision = self.precision
 

@@ -2,6 +2,5 @@
 
 from nnunetv2_diffusion.networks.denoiser import Denoiser
 from nnunetv2_diffusion.networks.diffusion_network import DiffusionNetwork, NoisedImage, PreSegmentationNetwork
-from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps
 
-__all__ = ["Denoiser", "DiffusionNetwork", "EnsembleMaps", "NoisedImage", "PreSegmentationNetwork"]
+__all__ = ["Denoiser", "DiffusionNetwork", "NoisedImage", "PreSegmentationNetwork"]

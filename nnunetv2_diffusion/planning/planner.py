@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PLANS, TRAINER, stage_name
 from nnunetv2_diffusion.planning.architectures import (
     iisdm_configuration,
     paper_2d_configuration,
@@ -15,24 +16,24 @@ from nnunetv2_diffusion.planning.architectures import (
     small_iisdm_configuration,
     spinesegdiff_configuration,
 )
-from nnunetv2_diffusion.planning.plans_file import find_plans_file, read_json, read_plans, write_plans
+from nnunetv2_diffusion.planning.plans_file import find_plans_file, read_planned, read_plans, write_plans
 from nnunetv2_diffusion.planning.reminders import validation_reminders
 from nnunetv2_diffusion.planning.stages import (
     BASELINES,
     BASES,
     MARK,
     as_timesteps,
+    baseline_of,
     linked_next_stage,
     mask_heads,
     stage_configuration,
-    stage_name,
     tuned_diffusion,
 )
 
 LINKS = ("inherits_from", "previous_stage", "next_stage", "pre_segmentation", "written_by")
 
 
-def plan_dataset(dataset: str | int, plans_name: str = "nnUNetPlans", **choices: Any) -> list[str]:
+def plan_dataset(dataset: str | int, plans_name: str = PLANS, **choices: Any) -> list[str]:
     """Find the plans file of `dataset` below $nnUNet_preprocessed and add configurations to it.
 
     Args:
@@ -55,7 +56,7 @@ def add_configurations(
     plans_file: str | Path,
     timesteps: Sequence[int | str] = (),
     base: str = "2d",
-    previous_trainer: str = "nnUNetTrainer",
+    previous_trainer: str = TRAINER,
     small: bool = False,
     paper_baselines: bool = False,
 ) -> list[str]:
@@ -93,10 +94,10 @@ def add_configurations(
     for name, wanted in _single_stages(plans, small or (bool(steps) and base == "2d_small"), paper_baselines).items():
         changes += _put(configurations, name, wanted)
     if steps:
-        heads = mask_heads(plans, read_json(plans_file.parent / "dataset.json"))
+        heads = mask_heads(plans, read_planned(plans_file.parent / DATASET_FILE))
         for number in steps:
             wanted = stage_configuration(base, number, previous_trainer, heads)
-            changes += _put(configurations, stage_name(base, number), wanted)
+            changes += _put(configurations, stage_name(baseline_of(base), number), wanted)
     changes += _link(configurations)
     if changes:
         backup = write_plans(plans_file, plans)

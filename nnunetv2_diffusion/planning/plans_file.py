@@ -1,35 +1,31 @@
-"""Finding, reading and safely rewriting an nnU-Net plans file.
-
-A rewrite goes to a temporary file beside the plans, the old plans become <plans>.json.bak, a rename finishes it.
-"""
+"""Finding, reading and safely rewriting an nnU-Net plans file; the old plans become <plans>.json.bak."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2_diffusion.files import read_json, replacing, write_whole
+from nnunetv2_diffusion.nnunet_names import PLANS, PREPROCESSED, dataset_folder, dataset_number, nnunet_folder
 
 
-def find_plans_file(dataset: str | int, plans_name: str = "nnUNetPlans") -> Path:
+def find_plans_file(dataset: str | int, plans_name: str = PLANS) -> Path:
     """The plans file `plans_name` of `dataset` (its number or its full name) below $nnUNet_preprocessed.
 
     Raises:
         ValueError: nnUNet_preprocessed is not set, or `dataset` is neither a number nor a name of one dataset.
         FileNotFoundError: no such folder, dataset or plans file; says which nnU-Net command makes it.
     """
-    preprocessed = nnUNet_preprocessed.get()
-    if not preprocessed:
-        raise ValueError(
-            "nnUNet_preprocessed is not set; export it as the folder that holds nnU-Net's preprocessed datasets"
+    preprocessed = nnunet_folder(PREPROCESSED)
+    folder = dataset_folder(dataset, preprocessed)
+    if folder is None:
+        raise FileNotFoundError(
+            f"no dataset {dataset} in {preprocessed}; run nnUNetv2_plan_and_preprocess -d {dataset_id(dataset)} first"
         )
-    folder = _dataset_folder(Path(preprocessed), str(dataset))
     plans_file = folder / f"{plans_name}.json"
     if not plans_file.is_file():
         others = sorted(path.stem for path in folder.glob("*Plans.json"))
@@ -40,59 +36,29 @@ def find_plans_file(dataset: str | int, plans_name: str = "nnUNetPlans") -> Path
     return plans_file
 
 
-def dataset_id(dataset_name: str) -> str:
-    """The number in "DatasetXXX_Name", as nnU-Net's commands take it; other names are returned as they are."""
-    match = re.match(r"Dataset(\d+)", dataset_name)
-    return str(int(match.group(1))) if match else dataset_name
+def dataset_id(dataset: str | int) -> str:
+    """A dataset's number, as nnU-Net's commands take it; what is no name of a dataset is returned as it is."""
+    number = dataset_number(str(dataset))
+    return str(dataset if number is None else number)
 
 
-def _dataset_folder(preprocessed: Path, dataset: str) -> Path:
-    if not preprocessed.is_dir():
-        raise FileNotFoundError(f"nnUNet_preprocessed names {preprocessed}, which is no folder")
-    if dataset.startswith("Dataset"):
-        pattern = dataset
-    elif dataset.isdecimal():
-        pattern = f"Dataset{int(dataset):03d}_*"
-    else:
-        raise ValueError(f"dataset {dataset!r} is neither a number such as 503 nor a name such as Dataset503_SPIDER")
-    found = sorted(path for path in preprocessed.glob(pattern) if path.is_dir())
-    if not found:
-        raise FileNotFoundError(
-            f"no dataset {dataset} in {preprocessed}; run nnUNetv2_plan_and_preprocess -d {dataset_id(dataset)} first"
-        )
-    if len(found) > 1:
-        raise ValueError(
-            f"dataset number {dataset} is taken by {', '.join(path.name for path in found)} in {preprocessed}; "
-            "give the full name"
-        )
-    return found[0]
-
-
-def read_json(path: Path, kind: type = dict) -> Any:
-    """What the JSON file `path` holds, which must be a `kind`.
+def read_planned(path: Path, kind: type = dict) -> Any:
+    """What a json file holds that nnU-Net writes when it plans and preprocesses, which must be a `kind`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no JSON, or something else than a `kind`.
+        ValueError: it holds no json, or something else than a `kind`.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} does not exist; run nnUNetv2_plan_and_preprocess") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}); restore it or run nnUNetv2_plan_experiment") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} should hold a {kind.__name__}, not a {type(content).__name__}")
-    return content
+    return read_json(path, kind, remedy="restore it or run nnUNetv2_plan_and_preprocess")
 
 
 def read_plans(path: Path) -> dict[str, Any]:
     """The plans in `path`, which must have the configuration `2d`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_json`; also without a dictionary of configurations or without `2d`.
+        FileNotFoundError, ValueError: as `read_planned`; also without a dictionary of configurations or without `2d`.
     """
-    plans = read_json(path)
+    plans = read_planned(path)
     configurations = plans.get("configurations")
     if not isinstance(configurations, dict) or not all(isinstance(value, dict) for value in configurations.values()):
         raise ValueError(f"{path} has no dictionary `configurations`, so it is no nnU-Net plans file")
@@ -118,25 +84,11 @@ def write_plans(path: Path, plans: dict[str, Any]) -> Path:
         raise PermissionError(f"{path} is read-only; give yourself write permission (chmod u+w) and run this again")
     backup = path.with_name(path.name + ".bak")
     try:
-        _replace(backup, target.read_bytes(), like=target)
-        _replace(target, json.dumps(plans, indent=4).encode(), like=target)
+        with replacing(backup) as partial:
+            shutil.copy(target, partial)
+        write_whole(target, lambda partial: partial.write_text(json.dumps(plans, indent=4), encoding="utf-8"))
     except PermissionError as error:
         raise PermissionError(
             f"cannot write in {path.parent}, which is read-only ({error.strerror or error})"
         ) from error
     return backup
-
-
-def _replace(path: Path, content: bytes, like: Path) -> None:
-    """Write beside `path`, with the permissions of `like`, then rename."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(like, name)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

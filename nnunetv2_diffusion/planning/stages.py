@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.nnunet_names import parse_stage
+from nnunetv2_diffusion.settings import Settings
 
 BASES = ("2d", "2d_spinesegdiff", "2d_small")
 BASELINES = ("2d", "2d_small")
@@ -24,11 +24,6 @@ SMALL_LEARNING_RATE = 3e-3
 def baseline_of(base: str) -> str:
     """The configuration whose predictions a stage on `base` refines: `2d`, or `2d_small` for the small stages."""
     return "2d_small" if base == "2d_small" else "2d"
-
-
-def stage_name(base: str, timesteps: int) -> str:
-    """The name of the stage: `2d_preseg_T30`, or `2d_small_preseg_T30` on the small configuration."""
-    return f"{baseline_of(base)}_preseg_T{timesteps}"
 
 
 def as_timesteps(value: Any) -> int:
@@ -94,7 +89,7 @@ def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str
     """The `diffusion` block of a stage that exists: its tuned settings, completed by `wanted`, whose T, if any, binds.
 
     Raises:
-        ValueError: the block of configuration `name` is no dictionary, or `DiffusionSettings` refuses it.
+        ValueError: the block of configuration `name` is no dictionary, or `Settings` refuses it.
     """
     if not isinstance(present, dict):
         raise ValueError(f"the diffusion block of configuration {name} must be a dictionary, not {present!r}")
@@ -102,7 +97,7 @@ def tuned_diffusion(name: str, present: Any, wanted: dict[str, Any]) -> dict[str
     if "timesteps" in wanted:
         block["timesteps"] = wanted["timesteps"]
     try:
-        DiffusionSettings().updated(block)
+        Settings().updated(block)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the diffusion block of configuration {name} is not valid: {error}") from error
     return block
@@ -115,7 +110,7 @@ def written_stages(configurations: dict[str, Any], baseline: str) -> list[str]:
         for name, configuration in configurations.items()
         if configuration.get("written_by") == MARK["written_by"] and configuration.get("previous_stage") == baseline
     ]
-    return sorted(names, key=lambda name: (int(name.rpartition("_T")[2]) if re.search(r"_T\d+$", name) else 0, name))
+    return sorted(names, key=lambda name: ((parse_stage(name) or (name, 0))[1], name))
 
 
 def linked_next_stage(configurations: dict[str, Any], baseline: str) -> list[str] | None:
@@ -126,6 +121,11 @@ def linked_next_stage(configurations: dict[str, Any], baseline: str) -> list[str
     current = configurations[baseline].get("next_stage") or []
     current = [current] if isinstance(current, str) else list(current)
     ours = written_stages(configurations, baseline)
-    pattern = re.compile(rf"{re.escape(baseline)}_preseg_T\d+")
-    others = [name for name in current if name not in ours and (name in configurations or not pattern.fullmatch(name))]
+    others = [name for name in current if name not in ours and (name in configurations or not _is_on(name, baseline))]
     return others + ours or None
+
+
+def _is_on(name: str, baseline: str) -> bool:
+    """Whether a configuration has the name of a stage on this baseline."""
+    stage = parse_stage(name)
+    return stage is not None and stage[0] == baseline

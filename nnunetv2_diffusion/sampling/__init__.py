@@ -1,1 +1,1 @@
-"""Drawing masks from a denoiser: views, noise, chunks of a batch, early stop, precision, ensembles of samples."""
+"""Drawing masks from a denoiser: views, noise, chunks of a batch, early stop, precision, and the two ensembles."""

@@ -174,7 +174,7 @@ def load_model(
         folder: nnU-Net's folder of a trained model, wherever it was copied to.
         folds: numbers or "all"; None for all that are there (see `checkpoints.find_folds`).
         checkpoint: file name in each fold's folder.
-        settings: sampling settings in place of the model's own (names of `DiffusionSettings`).
+        settings: sampling settings in place of the model's own (names of `Sampling`).
         device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
         slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time; None: see BatchedPredictor.
         batch_size: how many samples of them the denoiser takes at a time; None: see DiffusionPredictor.

@@ -15,14 +15,14 @@ from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.diffusion import q_sample, to_x_start
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.losses import MaskTarget
 
 
 class nnUNetTrainerDiffusion(nnUNetTrainer):
     """Base of the diffusion trainers; train with one of its subclasses."""
 
-    settings = DiffusionSettings()
+    settings = Settings()
     auxiliary_encoder = True
     epochs = 1000
     precision = "auto"
@@ -43,17 +43,28 @@ class nnUNetTrainerDiffusion(nnUNetTrainer):
                 f"{type(self).__name__} trains two-dimensional configurations, but {configuration!r} of plans "
                 f"{plans['plans_name']!r} has {dimensions} dimensions; use a 2d configuration"
             )
-        learning_rate = self.configured_settings(planned).learning_rate
+        training = self.configured_settings(planned).training
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.epochs
-        self.initial_lr = learning_rate
+        self.initial_lr = training.learning_rate
         self.weight_decay = 1e-2
         self.enable_deep_supervision = False
 
     @classmethod
-    def configured_settings(cls, configuration_manager: ConfigurationManager) -> DiffusionSettings:
-        """The trainer's settings with the configuration's `diffusion` block in place."""
-        return cls.settings.updated(configuration_manager.configuration.get("diffusion"))
+    def configured_settings(cls, configuration_manager: ConfigurationManager) -> Settings:
+        """The trainer's settings with the configuration's `diffusion` block in place.
+
+        Raises:
+            ValueError: the block is not valid, or asks for a prediction that the trainer's loss is not made for.
+        """
+        settings = cls.settings.updated(configuration_manager.configuration.get("diffusion"))
+        own, asked = cls.settings.process.prediction, settings.process.prediction
+        if asked != own:
+            raise ValueError(
+                f"{cls.__name__} trains a denoiser that predicts {own}, but the configuration's diffusion block sets "
+                f"prediction to {asked}; remove it there, or name the trainer that predicts {asked}"
+            )
+        return settings
 
     @classmethod
     def build_network_architecture(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from nnunetv2_diffusion.diffusion import to_x_start
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.networks import NoisedImage
+from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
 from nnunetv2_diffusion.trainers.nnUNetTrainerDiffusion import nnUNetTrainerDiffusion
 
@@ -17,7 +18,7 @@ class nnUNetTrainerSpineSegDiff(nnUNetTrainerDiffusion):
     of T1w+T2w holds, at batch 4, are 2500 * 324 / 4 = 202,500 steps, or 810 of nnU-Net's epochs of 250.
     """
 
-    settings = DiffusionSettings()
+    settings = Settings()
     epochs = 810
 
     def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -25,11 +26,11 @@ class nnUNetTrainerSpineSegDiff(nnUNetTrainerDiffusion):
         steps, what the denoiser makes of pure noise: at prediction it never sees the true one."""
         true = super().x_start(image, target)
         network = self.diffusion_network
-        if not self.network.training or torch.rand(()) >= network.settings.recycling:
+        if not self.network.training or torch.rand(()) >= network.settings.training.recycling:
             return true
         with torch.no_grad(), torch.autocast("cuda", enabled=self.device.type == "cuda"):
             timestep = torch.full((len(image),), len(self.alphas_cumprod) - 1, device=self.device)
-            return to_x_start(network.nonlinearity(network(image, torch.randn_like(true), timestep)))
+            return to_x_start(network.nonlinearity(network(NoisedImage(image, torch.randn_like(true), timestep))))
 
     def _build_loss(self) -> torch.nn.Module:
         return MSEDiceBCELoss(

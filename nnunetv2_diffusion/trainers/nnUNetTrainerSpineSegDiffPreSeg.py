@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_diffusion.networks import Denoiser, PreSegmentationNetwork
+from nnunetv2_diffusion.nnunet_names import ModelName, next_stage_folder, stage_name
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.pre_segmentations import check_pre_segmentations
 
@@ -32,22 +33,20 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
     ):
         planned = PlansManager(plans).get_configuration(configuration)
         block = pre_segmentation_block(planned)
-        if self.configured_settings(planned).recycling > 0:
+        if self.configured_settings(planned).training.recycling > 0:
             raise ValueError(
                 f"configuration {configuration!r} sets recycling, but a pre-segmentation stage noises the baseline's "
                 "mask in every step; remove the setting from its diffusion block"
             )
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.folder_with_segs_from_previous_stage is not None:
-            baseline = "__".join(
-                (
-                    block["previous_trainer"],
-                    self.plans_manager.plans_name,
-                    self.configuration_manager.previous_stage_name,
-                )
+            baseline = ModelName(
+                block["previous_trainer"],
+                self.plans_manager.plans_name,
+                self.configuration_manager.previous_stage_name,
             )
-            folder = Path(nnUNet_results) / self.plans_manager.dataset_name / baseline
-            self.folder_with_segs_from_previous_stage = str(folder / "predicted_next_stage" / configuration)
+            folder = Path(nnUNet_results) / self.plans_manager.dataset_name / str(baseline)
+            self.folder_with_segs_from_previous_stage = str(next_stage_folder(folder, configuration))
 
     @classmethod
     def build_network_architecture(
@@ -93,6 +92,6 @@ def pre_segmentation_block(configuration_manager: ConfigurationManager) -> dict:
     if block is None:
         raise ValueError(
             "this configuration is no pre-segmentation stage; train one of those that "
-            "`spinesegdiff plan -d DATASET --timesteps 30` adds, e.g. 2d_preseg_T30"
+            f"`spinesegdiff plan -d DATASET --timesteps 30` adds, e.g. {stage_name('2d', 30)}"
         )
     return block

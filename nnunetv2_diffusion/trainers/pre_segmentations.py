@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
+
+from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, SPLITS_FILE, VALIDATION, fold_folder
 
 # A mask that nnU-Net resampled to the preprocessed grid differs from the one on the image's grid along its outline.
 SAME_MASK_AGREEMENT = 0.98
@@ -36,7 +38,7 @@ def check_pre_segmentations(
         FileNotFoundError: masks are missing, or a fold's validation masks to compare with.
         ValueError: masks of another shape, with other labels, older than their model, or not out of fold.
     """
-    folds = _folds(preprocessed.parent / "splits_final.json")
+    folds = _folds(preprocessed.parent / SPLITS_FILE)
     retrain = f"run `nnUNetv2_train ... FOLD --val` of {folder.parent.parent.name} for"
     missing = [case for case in cases if not any(folder.glob(f"{case}.*"))]
     if missing:
@@ -57,9 +59,7 @@ def check_pre_segmentations(
 
 def _folds(splits_file: Path) -> dict[str, int]:
     """The fold that holds each case out."""
-    if not splits_file.is_file():
-        raise FileNotFoundError(f"{splits_file} does not exist; train the baseline's folds first")
-    splits = json.loads(splits_file.read_text())
+    splits = read_json(splits_file, list, remedy="train the baseline's folds first")
     return {case: fold for fold, split in enumerate(splits) for case in split["val"]}
 
 
@@ -68,7 +68,7 @@ def _problem(
 ) -> str | None:
     """What is wrong with a case's pre-segmentation, or None."""
     if fold is None:
-        return "held out by no fold of splits_final.json"
+        return f"held out by no fold of {SPLITS_FILE}"
     _, segmentation, mask, properties = dataset.load_case(case)
     mask = np.asarray(mask[:])
     shape = tuple(segmentation.shape)[1:]
@@ -77,11 +77,11 @@ def _problem(
     strange = sorted(set(np.unique(mask).tolist()) - {0, *label_manager.foreground_labels})
     if strange:
         return f"with labels {strange}, which the dataset does not have"
-    fold_folder = folder.parent.parent / f"fold_{fold}"
-    reference = fold_folder / "validation" / f"{case}{_file_ending(fold_folder)}"
+    trained = fold_folder(folder.parent.parent, fold)
+    reference = trained / VALIDATION / f"{case}{_file_ending(trained)}"
     if not reference.is_file():
         return f"without fold {fold}'s own validation mask ({reference.parent}) to compare with"
-    checkpoint = fold_folder / "checkpoint_final.pth"
+    checkpoint = trained / CHECKPOINT
     written = next(folder.glob(f"{case}.*")).stat().st_mtime
     if checkpoint.is_file() and written < checkpoint.stat().st_mtime:
         return f"older than fold {fold}'s model"
@@ -90,8 +90,8 @@ def _problem(
     return None
 
 
-def _file_ending(fold_folder: Path) -> str:
-    return json.loads((fold_folder.parent / "dataset.json").read_text())["file_ending"]
+def _file_ending(trained: Path) -> str:
+    return read_json(trained.parent / DATASET_FILE)["file_ending"]
 
 
 def _on_preprocessed_grid(

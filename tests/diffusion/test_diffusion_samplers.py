@@ -9,10 +9,11 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from nnunetv2_diffusion.diffusion import (
     ddim,
     ddpm,
-    noise_from_velocity,
     noise_schedule,
     q_sample,
     sampling_timesteps,
+    velocity,
+    x_start_from_noise,
     x_start_from_velocity,
 )
 
@@ -29,7 +30,7 @@ def as_x_start(prediction: str, x: torch.Tensor, timestep: int, alphas: torch.Te
     output = network(x, timestep)
     alpha = float(alphas[timestep])
     if prediction == "epsilon":
-        return (x - (1 - alpha) ** 0.5 * output) / alpha**0.5
+        return x_start_from_noise(x, output, alpha)
     return output if prediction == "sample" else x_start_from_velocity(x, output, alpha)
 
 
@@ -92,9 +93,10 @@ def test_conversions_undo_each_other_and_give_the_variance_that_they_should():
     x_start = torch.sign(torch.randn(4, 2, 64, 64, generator=generator, dtype=torch.float64))
     noise = torch.randn(x_start.shape, generator=generator, dtype=torch.float64)
     x_t = q_sample(x_start, noise, 0.3)
-    velocity = 0.3**0.5 * noise - 0.7**0.5 * x_start
-    torch.testing.assert_close(x_start_from_velocity(x_t, velocity, 0.3), x_start)
-    torch.testing.assert_close(noise_from_velocity(x_t, velocity, 0.3), noise)
+    v = 0.3**0.5 * noise - 0.7**0.5 * x_start
+    torch.testing.assert_close(velocity(x_start, noise, 0.3), v)
+    torch.testing.assert_close(x_start_from_velocity(x_t, v, 0.3), x_start)
+    torch.testing.assert_close(x_start_from_noise(x_t, noise, 0.3), x_start)
     assert (x_t - 0.3**0.5 * x_start).var().item() == pytest.approx(0.7, rel=0.05)
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Process, Sampling, Settings
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")
 VIEWS = ((), (-2,), (-1,), (-2, -1))
-SETTINGS = DiffusionSettings(sampling_steps=4, ensemble_steps=3, samples=5, seed=3)
+SETTINGS = Settings(sampling=Sampling(sampling_steps=4, ensemble_steps=3, samples=5, seed=3))
+
+
+def sampled(process: Process = SETTINGS.process, **changes) -> Settings:
+    """SETTINGS with another process, sampled otherwise."""
+    return Settings(process, replace(SETTINGS.sampling, **changes))
 
 
 def configuration(name: str = "PlainConvUNet", dimensions: int = 2) -> ConfigurationManager:
@@ -43,7 +50,7 @@ def configuration(name: str = "PlainConvUNet", dimensions: int = 2) -> Configura
 
 
 def network(
-    settings: DiffusionSettings = SETTINGS,
+    settings: Settings = SETTINGS,
     channels: int = 1,
     heads: int = 3,
     name: str = "PlainConvUNet",
@@ -79,10 +86,10 @@ def one_sample(net: DiffusionNetwork, image: torch.Tensor, sample: int, view: tu
 
     Returns the probabilities [K, H, W] of each step, mirrored back.
     """
-    settings, heads = net.settings, net.denoiser.decoder.seg_layers[-1].out_channels
+    sampling, heads = net.sampling, net.denoiser.decoder.seg_layers[-1].out_channels
     alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    steps = np.round(np.linspace(999, 0, settings.sampling_steps)).astype(int)
-    generator = torch.Generator().manual_seed(settings.seed * 2**16 + sample)
+    steps = np.round(np.linspace(999, 0, sampling.sampling_steps)).astype(int)
+    generator = torch.Generator().manual_seed(sampling.seed * 2**16 + sample)
     x = torch.randn(heads, *image.shape[1:], generator=generator).numpy().astype(float)
     seen = torch.flip(image, view)[None]
     probabilities = []
@@ -99,11 +106,11 @@ def one_sample(net: DiffusionNetwork, image: torch.Tensor, sample: int, view: tu
 
 def by_hand(net: DiffusionNetwork, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Fused probabilities [K, H, W] and uncertainty [H, W] of equations 1 to 3, sample by sample and step by step."""
-    settings, regions = net.settings, bool(net.regions)
-    views = [VIEWS[s % 4] if settings.mirror_samples else () for s in range(settings.samples)]
+    sampling, regions = net.sampling, bool(net.regions)
+    views = [VIEWS[s % 4] if sampling.mirror_samples else () for s in range(sampling.samples)]
     samples = np.array([one_sample(net, image, s, view) for s, view in enumerate(views)])  # [S, steps, K, H, W]
     total, weights, uncertainty = 0.0, 0.0, 0.0
-    last = settings.ensemble_steps
+    last = sampling.ensemble_steps
     for t in range(1, last + 1):
         mean = samples[:, t - last - 1].mean(axis=0)
         weight = np.exp(1 / (1 + np.exp(-t / last))) * (1 + mean * np.log(mean))

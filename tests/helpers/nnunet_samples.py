@@ -29,8 +29,6 @@ KINDS = {
 }
 TRAINER = "TinyDiffusionTrainer"
 TRAINERS = """
-from dataclasses import replace
-
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
@@ -58,7 +56,7 @@ class TinyPlainTrainer(Short, nnUNetTrainer):
 
 
 class TinyIISDM(Short, nnUNetTrainerIISDM):
-    settings = replace(nnUNetTrainerIISDM.settings, sampling_steps=6)
+    settings = nnUNetTrainerIISDM.settings.updated({"sampling_steps": 6})
 
 
 class TinyIISDM_2epochs(TinyIISDM):

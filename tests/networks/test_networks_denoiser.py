@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
-from helpers.network_samples import ARCHITECTURES, SETTINGS, configuration, images, network
-from nnunetv2_diffusion.networks import Denoiser
+from helpers.network_samples import ARCHITECTURES, configuration, images, network, sampled
+from nnunetv2_diffusion.networks import Denoiser, NoisedImage
 from nnunetv2_diffusion.networks.timestep_embedding import StageModulation, sinusoidal_embedding
+from nnunetv2_diffusion.settings import Process
 
 
 def test_sinusoids_against_numpy():
@@ -123,7 +122,7 @@ def test_a_3d_configuration_is_refused():
 def test_an_architecture_without_stages_is_refused():
     plan = configuration()
     plan.configuration["architecture"] = {
-        "network_class_name": "network_samples.WithoutStages",
+        "network_class_name": "helpers.network_samples.WithoutStages",
         "arch_kwargs": {},
         "_kw_requires_import": [],
     }
@@ -131,15 +130,17 @@ def test_an_architecture_without_stages_is_refused():
         Denoiser(plan, 1, 3)
 
 
-def test_predicted_noise_in_training_and_the_mask_that_it_implies_in_eval():
-    """ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t of the denoiser's v, in float64; x_0 from that ε by equation 9 of DDPM."""
-    net = network(replace(SETTINGS, prediction="noise"))
-    image, x_t, t = images(2), torch.randn(2, 3, 16, 16), torch.tensor([150, 700])
+@pytest.mark.parametrize("prediction", ["velocity", "noise"])
+def test_a_step_answers_itself_in_training_and_with_the_mask_that_it_implies_in_eval(prediction: str):
+    """x_0 = (x_t - sqrt(1 - ᾱ_t) ε) / sqrt(ᾱ_t), where of v ε = sqrt(ᾱ_t) v + sqrt(1 - ᾱ_t) x_t, in float64."""
+    net = network(sampled(Process(prediction=prediction)))
+    noised = NoisedImage(images(2), torch.randn(2, 3, 16, 16), torch.tensor([150, 700]))
     alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[[150, 700]][:, None, None, None]
     with torch.no_grad():
-        velocity = net.denoiser(image, x_t, t).double().numpy()
-        predicted, implied = net.train()(image, x_t, t).numpy(), net.eval()(image, x_t, t).numpy()
-    noise = np.sqrt(alphas) * velocity + np.sqrt(1 - alphas) * x_t.double().numpy()
-    np.testing.assert_allclose(predicted, noise, atol=1e-5)
-    x_start = (x_t.double().numpy() - np.sqrt(1 - alphas) * noise) / np.sqrt(alphas)
+        answer = net.denoiser(*noised)
+        assert torch.equal(net.train()(noised), answer)
+        implied = net.eval()(noised).numpy()
+    answer, x_t = answer.double().numpy(), noised.x_t.double().numpy()
+    noise = answer if prediction == "noise" else np.sqrt(alphas) * answer + np.sqrt(1 - alphas) * x_t
+    x_start = (x_t - np.sqrt(1 - alphas) * noise) / np.sqrt(alphas)
     np.testing.assert_allclose(implied, x_start.clip(-1, 1), atol=1e-4)

@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunetv2_diffusion.planning.architectures import small_configuration, spinesegdiff_configuration
 from nnunetv2_diffusion.planning.planner import add_configurations
 from nnunetv2_diffusion.planning.stages import mask_heads
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Settings
 
 ARCHITECTURES = {"nnUNetPlans": "PlainConvUNet", "nnUNetResEncUNetMPlans": "ResidualEncoderUNet"}
 each_plans = pytest.mark.parametrize("plans_name", ARCHITECTURES)
@@ -96,7 +96,7 @@ def test_small_has_as_many_stages_as_the_patch_allows(
     assert wanted["patch_size"] == expected
     assert wanted["batch_size"] == 4
     assert wanted["architecture"]["arch_kwargs"]["features_per_stage"] == widths
-    assert DiffusionSettings().updated(wanted["diffusion"]).learning_rate == 3e-3
+    assert Settings().updated(wanted["diffusion"]).training.learning_rate == 3e-3
     plans["configurations"]["small"] = wanted
     with torch.inference_mode():
         output = network_of(PlansManager(plans).get_configuration("small"))(torch.zeros(1, 1, *expected))
@@ -171,11 +171,14 @@ def test_stages_are_a_cascade_in_nnunets_sense(flat: Path, base: str) -> None:
         "foreground_labels": [1, 2],
         "heads": [[0], [1], [2]],
     }
-    settings = DiffusionSettings().updated(stage.configuration["diffusion"])
-    assert (settings.timesteps, settings.schedule, settings.sampling_steps) == (30, "cosine", 5)
-    assert settings.learning_rate == (3e-3 if base == "2d_small" else 1e-4)
-    short = DiffusionSettings().updated(manager.get_configuration(f"{prefix}3").configuration["diffusion"])
-    assert (short.timesteps, short.sampling_steps, short.ensemble_steps, short.samples) == (3, 3, 3, 3)
+    settings = Settings().updated(stage.configuration["diffusion"])
+    assert (settings.process.timesteps, settings.process.schedule) == (30, "cosine")
+    assert settings.sampling.sampling_steps == 5
+    assert settings.training.learning_rate == (3e-3 if base == "2d_small" else 1e-4)
+    short = Settings().updated(manager.get_configuration(f"{prefix}3").configuration["diffusion"])
+    sampling = short.sampling
+    assert (sampling.sampling_steps, sampling.ensemble_steps, sampling.samples) == (3, 3, 3)
+    assert short.process.timesteps == 3
 
 
 @pytest.mark.parametrize("name", ["2d_spinesegdiff", "2d_small", "2d_paper"])

@@ -176,7 +176,7 @@ def test_preprocessed_folder_not_set_or_missing(
 def test_unknown_datasets_and_plans(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no dataset 777" in fails(capsys, "-d", "777")
     assert "no dataset Dataset777_Nothing" in fails(capsys, "-d", "Dataset777_Nothing")
-    assert "'spider' is neither a number" in fails(capsys, "-d", "spider")
+    assert "named by its number, such as 502, or as DatasetXXX_NAME, not 'spider'" in fails(capsys, "-d", "spider")
     message = fails(capsys, "-d", "Dataset501_Tiny2D", "-p", "otherPlans")
     assert "no plans file" in message
     assert "nnUNetPlans or nnUNetResEncUNetMPlans" in message

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 import weakref
 
 import pytest
 import torch
 
-from helpers.network_samples import SETTINGS, images, network
+from helpers.network_samples import SETTINGS, images, network, sampled
 from nnunetv2_diffusion.sampling.chunks import default_batch_size, run_in_chunks
 
 OUT_OF_MEMORY = [
@@ -40,7 +39,7 @@ class WatchedDenoiser(torch.nn.Module):
 
 def watched(**settings):
     """A network and its watched denoiser."""
-    net = network(dataclasses.replace(SETTINGS, **settings))
+    net = network(sampled(**settings))
     net.denoiser = WatchedDenoiser(net.denoiser)
     return net, net.denoiser
 
@@ -70,7 +69,7 @@ def test_a_batch_size_holds_however_many_samples(size: int):
     net.batch_size = size
     net(images())
     assert max(denoiser.slices) == size
-    assert len(denoiser.slices) == -(-9 // size) * SETTINGS.sampling_steps
+    assert len(denoiser.slices) == -(-9 // size) * SETTINGS.sampling.sampling_steps
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(error: Exception, since: int
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.uncertainty, expected.uncertainty, atol=1e-4, rtol=1e-4)
     assert net.batch_size == 2
-    assert net.network_evaluations == sum(net.denoiser.slices) == 2 * 5 * SETTINGS.sampling_steps
+    assert net.network_evaluations == sum(net.denoiser.slices) == 2 * 5 * SETTINGS.sampling.sampling_steps
 
 
 def test_the_smaller_batch_is_kept_for_the_next_image():

@@ -7,10 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.network_samples import SETTINGS, images, network
+from helpers.network_samples import images, network, sampled
 from nnunetv2_diffusion.sampling.early_stop import EarlyStop
+from nnunetv2_diffusion.settings import Settings
 
-FULL = replace(SETTINGS, sampling_steps=8, ensemble_steps=3)
+FULL = sampled(sampling_steps=8, ensemble_steps=3)
+SAMPLES, STEPS = FULL.sampling.samples, FULL.sampling.sampling_steps
+
+
+def full(**changes) -> Settings:
+    """FULL, sampled otherwise."""
+    return replace(FULL, sampling=replace(FULL.sampling, **changes))
 
 
 def scripted(shares: list[int], regions: bool = False) -> list[torch.Tensor]:
@@ -44,11 +51,11 @@ def test_a_settled_slice_keeps_its_answer_while_another_goes_on():
 
 
 def test_a_tolerance_of_nearly_all_stops_after_two_steps_and_fuses_the_second():
-    net, two = network(replace(FULL, early_stop=0.999)), network(replace(FULL, ensemble_steps=1))
+    net, two = network(full(early_stop=0.999)), network(full(ensemble_steps=1))
     net.denoiser.forward = constant = lambda image, *rest: torch.cat([image, -image, 0 * image], dim=1)
     two.denoiser.forward = constant
     fused = net.predict(images())
-    assert net.network_evaluations == 2 * FULL.samples
+    assert net.network_evaluations == 2 * SAMPLES
     torch.testing.assert_close(
         fused.logits.softmax(dim=1), two.predict(images()).logits.softmax(dim=1), atol=0.05, rtol=0
     )
@@ -59,10 +66,10 @@ def test_without_a_tolerance_all_steps_are_taken_though_the_mask_has_settled():
     net = network(FULL)
     net.denoiser.forward = lambda image, *rest: torch.cat([image, -image, 0 * image], dim=1)
     net.predict(images(2))
-    assert net.network_evaluations == FULL.samples * FULL.sampling_steps * 2
+    assert net.network_evaluations == SAMPLES * STEPS * 2
 
 
 def test_a_slice_is_the_same_alone_and_beside_another():
-    settings = replace(FULL, early_stop=0.3)
+    settings = full(early_stop=0.3)
     both, alone = network(settings).predict(images(2)), network(settings).predict(images(2)[:1])
     torch.testing.assert_close(both.logits[:1], alone.logits, atol=1e-4, rtol=1e-4)

@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.network_samples import ARCHITECTURES, SETTINGS, VIEWS, by_hand, images, network
+from helpers.network_samples import ARCHITECTURES, SETTINGS, VIEWS, by_hand, images, network, sampled
 from nnunetv2_diffusion.diffusion import ddpm, noise_schedule, sampling_timesteps
 from nnunetv2_diffusion.networks import NoisedImage, PreSegmentationNetwork
 from nnunetv2_diffusion.sampling.noise import SamplingNoise
+from nnunetv2_diffusion.settings import Process
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("mirror_samples", [False, True])
 def test_logits_and_uncertainty_equal_a_loop_by_hand(name: str, regions: bool, mirror_samples: bool):
-    net = network(dataclasses.replace(SETTINGS, mirror_samples=mirror_samples), name=name, regions=regions)
+    net = network(sampled(mirror_samples=mirror_samples), name=name, regions=regions)
     fused, uncertainty = by_hand(net, images()[0])
     logits = net(images())
     probabilities = logits.sigmoid() if regions else logits.softmax(dim=1)
@@ -36,14 +37,14 @@ def test_channels(channels: int):
 
 def test_noise_prediction_with_ancestral_sampling_and_the_mean_of_the_samples():
     """IISDM (Wolleb et al. 2021): mean and variance over finished samples of a denoiser that predicts ε."""
-    settings = dataclasses.replace(
-        SETTINGS, prediction="noise", sampler="ddpm", ensemble="samples", samples=3, mirror_samples=False
+    settings = sampled(
+        Process(prediction="velocity"), sampler="ddpm", ensemble="samples", samples=3, mirror_samples=False
     )
     net = network(settings)
     alphas = noise_schedule("linear", 1000)
     finished = []
     for sample in range(3):
-        generator = torch.Generator().manual_seed(settings.seed * 2**16 + sample)
+        generator = torch.Generator().manual_seed(settings.sampling.seed * 2**16 + sample)
 
         def draw(generator=generator) -> torch.Tensor:
             return torch.randn(1, 3, 16, 16, generator=generator)
@@ -90,13 +91,13 @@ def test_mirroring_is_undone_before_samples_are_averaged():
     net = network()
     net.denoiser = Standin()
     mirrored = net.predict(images())
-    net.settings = dataclasses.replace(net.settings, mirror_samples=False)
+    net.sampling = dataclasses.replace(net.sampling, mirror_samples=False)
     straight = net.predict(images())
     torch.testing.assert_close(mirrored.logits, straight.logits)
     torch.testing.assert_close(mirrored.uncertainty, straight.uncertainty)
     net.denoiser = LooksAtCorners()
     plain = net(images())
-    net.settings = dataclasses.replace(net.settings, mirror_samples=True)
+    net.sampling = dataclasses.replace(net.sampling, mirror_samples=True)
     assert (net(images()) - plain).abs().max() > 0.1
 
 
@@ -108,12 +109,12 @@ def test_samples_cycle_through_the_mirrorings_of_training(allowed: tuple[bool, b
     net.mirror_axes.copy_(torch.tensor(allowed))
     net.denoiser = LooksAtCorners()
     expected = []
-    for sample in range(SETTINGS.samples):
+    for sample in range(SETTINGS.sampling.samples):
         view = views[sample % len(views)]
         features = [2 * images().flip(view)]
         logits = net.denoiser(images().flip(view), None, torch.tensor([0]), features)
         expected.append(logits.softmax(dim=1).flip(view))
-    net.settings = dataclasses.replace(net.settings, sampling_steps=1, ensemble_steps=1, start_timestep=0)
+    net.sampling = dataclasses.replace(net.sampling, sampling_steps=1, ensemble_steps=1, start_timestep=0)
     mean = torch.stack(expected).mean(dim=0)
     fused = mean * (1 + torch.xlogy(mean, mean))
     torch.testing.assert_close(net(images()).softmax(dim=1), fused / fused.sum(dim=1, keepdim=True))
@@ -121,7 +122,7 @@ def test_samples_cycle_through_the_mirrorings_of_training(allowed: tuple[bool, b
 
 @pytest.mark.parametrize(("samples", "steps", "views"), [(1, 3, 1), (2, 1, 2), (4, 3, 4), (9, 5, 4)])
 def test_the_image_encoder_runs_once_for_each_mirrored_view(samples: int, steps: int, views: int):
-    net = network(dataclasses.replace(SETTINGS, samples=samples, sampling_steps=steps, ensemble_steps=1))
+    net = network(sampled(samples=samples, sampling_steps=steps, ensemble_steps=1))
     calls = []
     net.denoiser.image_encoder.register_forward_hook(lambda module, seen, out: calls.append(len(seen[0])))
     net(images(2))
@@ -152,7 +153,7 @@ def test_one_seed_one_result_whatever_was_predicted_before():
     net(images(3, size=24))
     assert torch.equal(net(images()), first)
     torch.testing.assert_close(net(images(3))[:1], network()(images(3)[:1]), atol=1e-4, rtol=1e-4)
-    net.settings = dataclasses.replace(net.settings, seed=4)
+    net.sampling = dataclasses.replace(net.sampling, seed=4)
     assert (net(images()) - first).abs().max() > 1e-4
 
 
@@ -196,12 +197,12 @@ def test_logits_survive_half_precision_sums_of_a_certain_network(regions: bool):
 def test_a_step_in_training_and_the_ensemble_in_evaluation():
     net = network()
     x_t, timestep = torch.randn(2, 3, 16, 16), torch.tensor([1, 999])
-    step = net(images(2), x_t, timestep)
-    torch.testing.assert_close(net(NoisedImage(images(2), x_t, timestep)), step)
-    torch.testing.assert_close(net.denoiser(images(2), x_t, timestep), step)
+    noised = NoisedImage(images(2), x_t, timestep)
+    assert torch.equal(net.denoiser(images(2), x_t, timestep), net(noised))
+    assert torch.equal(net.predict(images(2)).logits, net(images(2)))
     net.train()
-    assert net(images(2), x_t, timestep).requires_grad
-    with pytest.raises(RuntimeError, match=r"in training the network takes \(image, x_t, timestep\)"):
+    assert net(noised).requires_grad
+    with pytest.raises(RuntimeError, match=r"in training the network takes a NoisedImage; call eval\(\)"):
         net(images())
 
 
@@ -224,7 +225,7 @@ def test_labels_and_mirroring_travel_with_the_weights(regions: bool):
 def test_a_pre_segmentation_is_where_sampling_starts(heads: list, regions: bool):
     net = network(channels=2, heads=len(heads))
     start_timestep = 300
-    settings = dataclasses.replace(SETTINGS, start_timestep=start_timestep)
+    settings = sampled(start_timestep=start_timestep)
     net = PreSegmentationNetwork(net.denoiser, settings, 2, heads, [1, 2], regions).eval()
     labels = np.random.default_rng(0).integers(0, 3, (2, 16, 16))
     one_hot = torch.from_numpy(np.stack([labels == 1, labels == 2], axis=1)).float()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from helpers.network_samples import SETTINGS, images, network
+from helpers.network_samples import images, network, sampled
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.sampling import precision as precision_module
+from nnunetv2_diffusion.settings import Process
 
 
 def formats(net) -> set[torch.dtype]:
@@ -78,21 +78,21 @@ def test_the_predictor_hands_its_precision_to_the_network(tiny):
 
 def training_step(precision: str, prediction: str = "x_start") -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Answer and gradients of a denoising step on fixed tensors."""
-    net = network(dataclasses.replace(SETTINGS, prediction=prediction)).train()
+    net = network(sampled(Process(prediction=prediction))).train()
     net.precision = precision
     x_t = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    answer = net(images(2, size=32), x_t, torch.tensor([100, 900]))
+    answer = net(NoisedImage(images(2, size=32), x_t, torch.tensor([100, 900])))
     (answer.float() - x_t).square().mean().backward()
     return answer, [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("prediction", ["x_start", "noise"])
+@pytest.mark.parametrize("prediction", ["x_start", "velocity", "noise"])
 def test_auto_trains_in_bfloat16_where_the_processor_is_fast_at_it(fast: bool, prediction: str):
     seen = set()
-    net = network(dataclasses.replace(SETTINGS, prediction=prediction)).train()
+    net = network(sampled(Process(prediction=prediction))).train()
     net.precision = "auto"
     net.denoiser.decoder.seg_layers[-1].register_forward_hook(lambda module, args, out: seen.add(out.dtype))
-    net(images(2), torch.zeros(2, 3, 16, 16), torch.tensor([1, 2]))
+    net(NoisedImage(images(2), torch.zeros(2, 3, 16, 16), torch.tensor([1, 2])))
     assert seen == {torch.bfloat16 if fast else torch.float32}
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_diffusion.diffusion import StepUncertaintyEnsemble, fuse_steps
+from nnunetv2_diffusion.sampling.ensembles import StepUncertaintyEnsemble
+
+
+def fuse_steps(steps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fused and uncertainty of T_s steps [S, B, K, H, W]."""
+    ensemble = StepUncertaintyEnsemble(len(steps))
+    for probabilities in steps:
+        ensemble.update(probabilities)
+    return ensemble.fused(), ensemble.uncertainty()
 
 
 def random_probabilities(steps: int, samples: int = 3, batch: int = 2, heads: int = 4, size: int = 6) -> np.ndarray:
@@ -110,17 +118,16 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     assert kept_numbers(40) == kept_numbers(2)
 
 
-@pytest.mark.parametrize("steps", [[], [torch.rand(4, 8, 8)]])
-def test_wrong_input_is_refused(steps: list):
-    with pytest.raises(ValueError, match=r"at least one step|must be"):
-        fuse_steps(steps)
+def test_a_tensor_that_is_no_step_is_refused():
+    with pytest.raises(ValueError, match=r"must be \[S, B, K, H, W\], not of shape \(4, 8, 8\)"):
+        StepUncertaintyEnsemble(1).update(torch.rand(4, 8, 8))
 
 
 def test_an_ensemble_wants_all_its_steps_and_no_more():
     ensemble = StepUncertaintyEnsemble(2)
     ensemble.update(torch.rand(1, 1, 2, 3, 3))
-    with pytest.raises(ValueError, match="needs 2 steps"):
-        ensemble.fused()
+    with pytest.raises(ValueError, match="needs 2 steps and has seen 1"):
+        ensemble.maps()
     ensemble.update(torch.rand(1, 1, 2, 3, 3))
     with pytest.raises(ValueError, match="seen them all"):
         ensemble.update(torch.rand(1, 1, 2, 3, 3))
