@@ -1,65 +1,89 @@
-"""The reader of images: a file whole, or an error that names it and says what is wrong with it."""
+"""The one reader of images: a file whole, or an error that names it and says what is wrong with it."""
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunetv2_diffusion.imaging import metaimage, nifti, nrrd
+from nnunetv2_diffusion.imaging.body import NO_IMAGE
 from nnunetv2_diffusion.imaging.grid import MIN_THICKNESS_RATIO
 
 # A bare 2-D picture is taken as a sagittal slice as screens show it: columns run to posterior, rows to inferior.
 _PLANE_TO_PATIENT = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
-_NIFTI_HEADER_BYTES = 348
+_FORMATS = {
+    (".mha", ".mhd"): metaimage,
+    (".nrrd", ".nhdr"): nrrd,
+    (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz"): nifti,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image as its file holds it, of any dimension, and what its user should be told of the file."""
+
+    image: sitk.Image
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_image(path: str | Path) -> Reading:
+    """Read an image file that SimpleITK knows (mha, mhd, nrrd, nii, nii.gz, …), whole or not at all.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, truncated or no image, has a name that ITK cannot open, promises more voxels than any
+            scan has, or says nothing that can be used about its place in the patient.
+    """
+    path = Path(path)
+    _check_name(path)
+    kind = next((kind for endings, kind in _FORMATS.items() if path.name.lower().endswith(endings)), None)
+    try:
+        if kind is not None:
+            kind.check(path)
+        image = _read(path)
+        return Reading(image, nifti.doubts(path, image) if kind is nifti else [])
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    except RuntimeError as error:
+        why = nifti.why_refused(path) if kind is nifti else NO_IMAGE
+        raise ValueError(f"{path} cannot be read as an image: {why}") from error
 
 
 def read_scan(path: str | Path) -> sitk.Image:
-    """A scalar 3-D image from a file that SimpleITK knows (mha, mhd, nrrd, nii, nii.gz, …).
+    """A scalar 3-D image from a file, see `read_image`; a 2-D one becomes a volume of one sagittal slice.
 
-    A 2-D image becomes a volume of one sagittal slice (see `as_scan`). FileNotFoundError where there is no such file;
-    ValueError where it is damaged or truncated, or holds several time points or channels.
+    Raises:
+        FileNotFoundError, ValueError: as `read_image` and `as_scan`.
     """
-    path = Path(path)
+    return as_scan(read_image(path).image, str(path))
+
+
+def _check_name(path: Path) -> None:
+    """FileNotFoundError or ValueError for a name that leads to no file, or that would end the process inside ITK."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ValueError(f"{shown} has a name that is not UTF-8: rename it") from error
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path} is a link to {os.readlink(path)}, which does not exist")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file: expected one image file")
-    try:
-        image = sitk.ReadImage(str(path))
-        complete = _holds_all_voxels(path, image)
-    except (RuntimeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as an image: it is damaged, truncated or not an image file") from error
-    if not complete:
-        raise ValueError(f"{path} cannot be read as an image: it is truncated, copy it again")
-    return as_scan(image, str(path))
 
 
-def _holds_all_voxels(path: Path, image: sitk.Image) -> bool:
-    """Whether a NIfTI file is as long as its header promises: SimpleITK fills what is missing with zeros, silently."""
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        return True
-    expected = _NIFTI_HEADER_BYTES + math.prod(image.GetSize()) * _file_bytes_per_voxel(path)
-    if name.endswith(".nii"):
-        return path.stat().st_size >= expected
-    length = 0
-    with gzip.open(path) as stream:
-        while chunk := stream.read(1 << 22):
-            length += len(chunk)
-    return length >= expected
-
-
-def _file_bytes_per_voxel(path: Path) -> int:
-    """The size of a stored voxel in a NIfTI file: where the header has a scaling, SimpleITK returns wider ones."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rb") as stream:
-        header = stream.read(_NIFTI_HEADER_BYTES)
-    for byte_order in "<>":
-        if np.frombuffer(header[:4], dtype=f"{byte_order}i4")[0] == _NIFTI_HEADER_BYTES:
-            return int(np.frombuffer(header[72:74], dtype=f"{byte_order}i2")[0]) // 8
-    return 0  # NIfTI-2, whose header lies otherwise: only its presence is checked
+def _read(path: Path) -> sitk.Image:
+    """What ITK reads; ValueError where the header gives no place in space, which ITK takes as it is."""
+    image = sitk.ReadImage(str(path))
+    numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
+    if not np.isfinite(numbers).all() or min(image.GetSpacing()) <= 0:
+        raise ValueError("its header holds a spacing, origin or direction that is no number: restore it")
+    if image.GetNumberOfPixels() == 0:
+        raise ValueError(f"it has no voxels (size {image.GetSize()})")
+    return image
 
 
 def as_scan(image: sitk.Image, name: str = "the image") -> sitk.Image:

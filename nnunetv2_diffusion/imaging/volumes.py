@@ -1,4 +1,4 @@
-"""Reading masks and maps with SimpleITK, and checking that two of them lie on one grid."""
+"""Masks and maps as arrays, and checking that two of them lie on one grid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
+import SimpleITK as sitk
+
+from nnunetv2_diffusion.imaging.reading import read_image
 
 UNCERTAINTY_SUFFIX = "_uncertainty"
 SPACING_TOLERANCE = 1e-3
@@ -29,23 +31,16 @@ class Volume:
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read an image of any format that SimpleITK knows.
+    """Read an image of any dimension.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read as an image.
+        FileNotFoundError, ValueError: as `reading.read_image`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError:
-        raise ValueError(f"{path} cannot be read as an image; is the file complete?") from None
+    image = read_image(path).image
     orientation = None
     if image.GetDimension() == 3:
-        orientation = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    return Volume(path, SimpleITK.GetArrayFromImage(image), image.GetSpacing()[::-1], orientation)
+        orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return Volume(Path(path), sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], orientation)
 
 
 def check_same_grid(image: Volume, reference: Volume) -> None:
