@@ -36,6 +36,7 @@ setup(
         "torch>=2.6",  # before it weights_only can be bypassed (CVE-2025-32434)
         "batchgenerators>=0.25.1",
         "SimpleITK>=2.4",  # the first whose ITK refuses truncated files
+        "nibabel>=5.2",  # the first that works with numpy 2
         "numpy>=1.26",
         "scipy>=1.11.1",
         "acvl-utils>=0.2.6",

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.drawing import panels, styled
-from nnunetv2_diffusion.imaging.palette import colour
+from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.report.gallery import choose_slice
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
@@ -115,14 +115,14 @@ def _show(axis: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def _outline(axis: Axes, mask: np.ndarray, labels: LabelScheme) -> None:
-    for number, structure in enumerate(labels.structures):
+    for structure, tint in structure_colours(labels.structures).items():
         inside = labels.mask(mask, structure)
         if inside.any() and not inside.all():
-            axis.contour(inside.astype(float), levels=[0.5], colors=[colour(number)], linewidths=1.1)
+            axis.contour(inside.astype(float), levels=[0.5], colors=[tint], linewidths=1.1)
 
 
 def _handles(labels: LabelScheme) -> list[Line2D]:
     return [
-        Line2D([], [], color=colour(number), label=display_name(structure))
-        for number, structure in enumerate(labels.structures)
+        Line2D([], [], color=tint, label=display_name(structure))
+        for structure, tint in structure_colours(labels.structures).items()
     ]

@@ -1,17 +1,37 @@
-"""The colours of all pictures."""
+"""The colours of all pictures: of structures, which look alike wherever they are drawn, of series, ink and paper."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
+
+from nnunetv2_diffusion.spider import STRUCTURES
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 INK, AXIS, GRID = "#1b2733", "#9aa5b1", "#d9dfe5"
 WITH, WITHOUT = "#d9822b", "#2f7fc1"
 
 
+def _cycle() -> list[str]:
+    style = mpl.rc_params_from_file(str(STYLE), use_default_template=False)
+    return [f"#{tint.lstrip('#')}" for tint in style["axes.prop_cycle"].by_key()["color"]]
+
+
 def colour(index: int) -> str:
     """The style's colour number `index`, round and round."""
-    cycle = mpl.rc_params_from_file(str(STYLE), use_default_template=False)["axes.prop_cycle"].by_key()["color"]
-    return f"#{cycle[index % len(cycle)].lstrip('#')}"
+    cycle = _cycle()
+    return cycle[index % len(cycle)]
+
+
+def structure_colours(names: Iterable[str]) -> dict[str, str]:
+    """The colour of each structure of a dataset.
+
+    SPIDER's structures have their own ones in every dataset; others get those that are left, in order, round and round.
+    """
+    names, cycle = list(names), _cycle()
+    own = {name: tint for name, tint in zip(STRUCTURES, cycle, strict=False) if name in names}
+    left = itertools.cycle(tint for tint in cycle if tint not in own.values())
+    return {name: own[name] if name in own else next(left) for name in names}

@@ -11,6 +11,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
+from nnunetv2_diffusion.imaging.reading import read_image
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
 
@@ -69,7 +70,7 @@ def check_previous_stage_masks(images: str, masks: Path, dataset_json: dict, for
         )
     for case, image in cases.items():
         file = masks / f"{case}{ending}"
-        mask = sitk.ReadImage(str(file))
+        mask = read_image(file).image
         size = sitk.ImageFileReader()
         size.SetFileName(str(image))
         size.ReadImageInformation()

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from nnunetv2_diffusion.imaging.palette import colour
+from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.imaging.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 
@@ -105,7 +105,8 @@ def gallery_data(
     return {
         "cases": entries,
         "structures": [
-            {"name": name, "label": display_name(name), "colour": colour(index)} for index, name in enumerate(names)
+            {"name": name, "label": display_name(name), "colour": tint}
+            for name, tint in structure_colours(names).items()
         ],
         "models": list(dict.fromkeys(cases["model"])),
         "vmax": vmax,

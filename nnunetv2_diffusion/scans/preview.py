@@ -12,10 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.scans.review import of_structure
 
-# Okabe and Ito's palette without black and grey, told apart by colour-blind readers.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 _WHITE_PERCENTILE = 99.5
 _HEIGHT_INCHES = 5.0
 _PANEL_INCHES = (1.5, 10.0)
@@ -66,12 +65,11 @@ def write_preview(file: Path, picture: Picture, labels: Mapping[str, Any], title
 
 def _draw_outlines(axis, mask: np.ndarray, spacing: tuple[float, float], labels: Mapping[str, Any]) -> list[Line2D]:
     """Outline every structure, also where it runs out of the image; returns the legend's entries."""
-    present = []
-    for number, (name, label) in enumerate(labels.items()):
+    present, colours = [], structure_colours(labels)
+    for name, label in labels.items():
         found = np.pad(of_structure(mask, label), 1)
         if found.any():
-            colour = COLOURS[number % len(COLOURS)]
             y, x = (((np.arange(n) - 0.5) * step) for n, step in zip(found.shape, spacing, strict=True))
-            axis.contour(x, y, found.astype(float), levels=[0.5], colors=colour, linewidths=1.2)
-            present.append(Line2D([], [], color=colour, label=name.replace("_", " ")))
+            axis.contour(x, y, found.astype(float), levels=[0.5], colors=colours[name], linewidths=1.2)
+            present.append(Line2D([], [], color=colours[name], label=name.replace("_", " ")))
     return present

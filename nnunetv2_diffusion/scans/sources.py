@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging.reading import as_scan, read_scan
+from nnunetv2_diffusion.imaging.reading import as_scan, read_image
 from nnunetv2_diffusion.scans.dicom import (
     Series,
     choose_series,
@@ -64,12 +64,9 @@ class ScanSource:
         """Read it; ValueError or FileNotFoundError, naming it, where it cannot be segmented."""
         if isinstance(self.where, Series):
             return Scan(*_volume_and_warnings(self.where))
-        volume = read_scan(self.where)
-        header = sitk.ImageFileReader()
-        header.SetFileName(str(self.where))
-        header.ReadImageInformation()
-        plane = sitk.ReadImage(str(self.where)) if header.GetDimension() == 2 else None
-        return Scan(volume, plane)
+        reading = read_image(self.where)
+        plane = reading.image if reading.image.GetDimension() == 2 else None
+        return Scan(as_scan(reading.image, str(self.where)), plane, reading.warnings)
 
 
 def _volume_and_warnings(series: Series) -> tuple[sitk.Image, None, list[str]]:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunetv2_diffusion.files import write_text, write_whole
-from nnunetv2_diffusion.imaging.volumes import read_volume
+from nnunetv2_diffusion.imaging.reading import read_image
 from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases
 
 HALF_A_VOXEL = 0.5
@@ -80,8 +80,7 @@ def slice_of(volume: Path, reference: Path) -> sitk.Image:
 
 
 def _read(path: Path) -> sitk.Image:
-    read_volume(path)  # its errors name the file and say what is wrong
-    image = sitk.ReadImage(str(path))
+    image = read_image(path).image
     if image.GetDimension() != 3:
         raise ValueError(f"{path} has {image.GetDimension()} dimensions; a 3-D image is expected")
     return image

@@ -133,7 +133,7 @@ def test_preview_is_a_picture(folder, scan, tmp_path):
     assert run(tmp_path / "$scan_$.mha", tmp_path / "out", "--model", folder) == 0
     picture = imread(tmp_path / "out" / "$scan_$.png")[..., :3]
     assert min(picture.shape[:2]) > 300
-    for colour in ((0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00), (0x00, 0x9E, 0x73)):
+    for colour in ((0x2F, 0x7F, 0xC1), (0xD9, 0x82, 0x2B), (0x3A, 0x9D, 0x74)):
         near = np.abs(picture - np.array(colour) / 255).max(axis=-1) < 0.02
         assert near.sum() > 100, colour
 
