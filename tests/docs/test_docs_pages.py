@@ -61,7 +61,7 @@ def test_calls_of_ours_take_their_keywords():
 
 
 def test_every_page_has_its_place_in_the_site():
-    navigation = set(re.findall(r"- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    navigation = set(re.findall(r"- (?:\w+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     assert navigation == pages | {"contributing.md", "changelog.md"}
 
