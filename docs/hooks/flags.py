@@ -1,4 +1,4 @@
-"""Puts the flags of a command where a page says `<!-- flags of COMMAND -->`, from the command's own parser."""
+"""Puts the flags of a command where a line of a page is `<!-- flags of COMMAND -->`, from the command's own parser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunetv2_diffusion import cli
 
-MARK = re.compile(r"<!-- flags of (\w+) -->")
+MARK = re.compile(r"^<!-- flags of (\w+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
