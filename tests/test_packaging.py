@@ -153,6 +153,14 @@ class TestInstallation:
         pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
         assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
 
+    def test_workflows_run_every_supported_python(self):
+        lowest, above = map(
+            int, re.fullmatch(r"(?=.*>=3\.(\d+))(?=.*<3\.(\d+)).*", DISTRIBUTION.metadata["Requires-Python"]).groups()
+        )
+        workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+        matrix = ast.literal_eval(re.search(r"python-version: (\[.*\])", workflow)[1])
+        assert matrix == [f"3.{minor}" for minor in range(lowest, above)]
+
 
 class TestImports:
     @pytest.mark.parametrize("module", sorted(MODULES))

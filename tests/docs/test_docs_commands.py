@@ -28,7 +28,7 @@ COMMANDS = [
 SPANS = sorted({span for path in PAGES.values() for span in code_spans(text_of(path))})
 
 
-class Parsed(Exception):
+class Parsed(Exception):  # noqa: N818 -- it is no error
     """Raised in place of running a program whose command line was understood."""
 
 

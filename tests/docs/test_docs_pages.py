@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
 from helpers.documents import PAGES, ROOT, anchors, code_blocks, code_spans, links, text_of
+from nnunetv2_diffusion import scans
 
 PYTHON = [(page, block) for page, path in PAGES.items() for block in code_blocks(text_of(path), "python")]
 
@@ -27,7 +29,9 @@ def test_links_lead_somewhere(page: str):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_names_exist(page: str):
-    named = [span for span in code_spans(text_of(PAGES[page])) if re.fullmatch(r"(tests|benchmarks|docs)/[\w/.]+", span)]
+    named = [
+        span for span in code_spans(text_of(PAGES[page])) if re.fullmatch(r"(tests|benchmarks|docs)/[\w/.]+", span)
+    ]
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -44,10 +48,6 @@ def test_python(page: str, block: str):
 
 def test_calls_of_ours_take_their_keywords():
     """`load_model` and `segment` are called as they are declared."""
-    import inspect
-
-    from nnunetv2_diffusion import scans
-
     calls = [
         node
         for _, block in PYTHON
@@ -61,7 +61,9 @@ def test_calls_of_ours_take_their_keywords():
 
 
 def test_every_page_has_its_place_in_the_site():
-    navigation = set(re.findall(r"- (?:\w+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    navigation = set(
+        re.findall(r"- (?:\w+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     assert navigation == pages | {"contributing.md", "changelog.md"}
 

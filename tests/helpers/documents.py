@@ -76,5 +76,7 @@ def links(text: str) -> list[str]:
 def anchors(text: str) -> set[str]:
     """The names by which a page's headings are linked to, as Python-Markdown makes them."""
     headings = re.findall(r"^#+ (.*)$", prose(text), re.MULTILINE)
-    plain = [re.sub(r"[^\w\s-]", "", heading.encode("ascii", "ignore").decode()).strip().lower() for heading in headings]
+    plain = [
+        re.sub(r"[^\w\s-]", "", heading.encode("ascii", "ignore").decode()).strip().lower() for heading in headings
+    ]
     return {re.sub(r"[-\s]+", "-", heading) for heading in plain}
