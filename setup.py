@@ -20,6 +20,8 @@ TEST = [
     *REPORT,
 ]
 
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
+
 setup(
     name="nnunetv2-diffusion",
     version="0.1.0",
@@ -44,7 +46,7 @@ setup(
         "matplotlib>=3.10",
         "tqdm>=4.60",
     ],
-    extras_require={"report": REPORT, "test": TEST},
+    extras_require={"report": REPORT, "test": TEST, "docs": DOCS},
     entry_points={
         "console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"],
         "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:prepare_search"],

@@ -1,16 +1,14 @@
-"""What is installed is what the project promises: files, entry points, declared imports, floors, and README's facts."""
+"""What is installed is what the project promises: files, entry points, declared imports and floors."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
-import importlib
 import importlib.metadata
 import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -18,10 +16,8 @@ import pytest
 import nnunetv2_diffusion
 import nnunetv2_diffusion.dataset_conversion
 from nnunetv2_diffusion import cli
-from nnunetv2_diffusion.settings import DiffusionSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 DISTRIBUTION = importlib.metadata.distribution("nnunetv2-diffusion")
 PROVIDERS = importlib.metadata.packages_distributions()
 PACKAGE = Path(nnunetv2_diffusion.__file__).parent
@@ -150,7 +146,20 @@ class TestInstallation:
     def test_constraints_pin_what_is_required(self):
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
-        assert requirements() | requirements("test") | requirements("report") <= pinned
+        wanted = {name for extra in (None, "docs", "report", "test") for name in requirements(extra)}
+        assert wanted | {"build", "twine"} <= pinned
+
+    def test_pre_commit_takes_the_pinned_ruff(self):
+        pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
+        assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+
+    def test_workflows_run_every_supported_python(self):
+        lowest, above = map(
+            int, re.fullmatch(r"(?=.*>=3\.(\d+))(?=.*<3\.(\d+)).*", DISTRIBUTION.metadata["Requires-Python"]).groups()
+        )
+        workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+        matrix = ast.literal_eval(re.search(r"python-version: (\[.*\])", workflow)[1])
+        assert matrix == [f"3.{minor}" for minor in range(lowest, above)]
 
 
 class TestImports:
@@ -213,43 +222,10 @@ def test_views_of_images_that_live(module):
     assert not [ast.unparse(call) for call in views if not isinstance(call.args[0], ast.Name | ast.Attribute)]
 
 
-class TestReadme:
-    def test_commands_at_the_top(self):
-        block = re.search(r"```\w*\n(.*?)```", README, re.DOTALL)[1]
-        commands = [line.partition("  #")[0].strip() for line in block.splitlines()]
-        assert commands == [
-            "pip install -c constraints.txt . && spinesegdiff demo",
-            "pip install -c constraints.txt '.[test]' && pytest",
-        ]
-
-    def test_settings_table(self):
-        rows = re.findall(r"^\| `(\w+)` \| `(\S+)` \|", README, re.MULTILINE)
-        documented = {name: ast.literal_eval(default) for name, default in rows if hasattr(DiffusionSettings(), name)}
-        assert documented == {field.name: field.default for field in fields(DiffusionSettings)}
-
-    @pytest.mark.parametrize("command", cli.COMMANDS)
-    def test_names_each_command(self, command):
-        assert f"`spinesegdiff {command}`" in README
-
-    def test_names_each_trainer(self):
-        extension = PACKAGE / "extension" / "spinesegdiff_trainers.py"
-        trainers = ast.literal_eval(ast.parse(extension.read_text(encoding="utf-8")).body[-1].value)
-        documented = set(re.findall(r"`(\w+)`", README))
-        assert [name for name in trainers if not {name, re.sub(r"_\d+epochs$", "", name)} & documented] == []
-
-    def test_lengths_of_trainers(self):
-        lengths = {
-            name: int(epochs) for name, epochs in re.findall(r"^\| `(nnUNet\w+)` \| (\d+) \|", README, re.MULTILINE)
-        }
-        assert "nnUNetTrainerSpineSegDiff" in lengths
-        del lengths["nnUNetTrainerDiceLoss_250epochs"]  # nnU-Net's own class, which sets its length when it is made
-        modules = {name: importlib.import_module(f"nnunetv2_diffusion.trainers.{name}") for name in lengths}
-        assert lengths == {name: getattr(module, name).epochs for name, module in modules.items()}
-
-    def test_links_lead_somewhere(self):
-        targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-        assert targets
-        assert [target for target in targets if not (ROOT / target).exists()] == []
+def test_contributing_shows_these_floors():
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = [(name, int(floor)) for floor, cell in rows for name in re.findall(r"`(\w+)(?:\.py|/)`", cell)]
+    assert sorted(named) == sorted(FLOORS.items())
 
 
 class TestRealMriFixture:
