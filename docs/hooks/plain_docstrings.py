@@ -1,4 +1,4 @@
-"""Docstrings are plain text: `<name>.json` in one is a name, where Markdown would take it for an HTML tag and drop it."""
+"""Docstrings are plain text: `<name>.json` is a name, where Markdown would take it for an HTML tag and drop it."""
 
 from __future__ import annotations
 
