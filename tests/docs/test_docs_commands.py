@@ -68,7 +68,6 @@ def test_block(page: str, line: str, monkeypatch: pytest.MonkeyPatch):
     elif program == "python":
         script = ROOT / arguments[0]
         assert script.parent == ROOT / "benchmarks"
-        monkeypatch.syspath_prepend(str(script.parent))
         importlib.import_module(script.stem).build_parser().parse_args(arguments[1:])
     else:
         assert program in SHELL or re.match(r"\w+=", program), f"{page} calls {program}"
