@@ -47,6 +47,16 @@ _SERIES_NAME = re.compile(r"^(\d+)_(t1|t2|t2_SPACE)$")
 _FILE_SUFFIX = ".mha"
 
 
+def series_name(patient: int, series: str) -> str:
+    """SPIDER's name of an examination, in its overview: `1_t2`."""
+    return f"{patient}_{series}"
+
+
+def series_file(patient: int, series: str) -> str:
+    """The name of an examination's scan in IMAGES and of its mask in MASKS: `1_t2.mha`."""
+    return f"{series_name(patient, series)}.mha"
+
+
 def case_name(patient: int, contrast: str) -> str:
     """The name of a case in the nnU-Net datasets: `SPIDER_001_t2`."""
     return f"SPIDER_{patient:03d}_{contrast}"
