@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunetv2_diffusion.files import write_whole
-from nnunetv2_diffusion.imaging.preprocessing import Grid
+from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.phantoms.rendering import degrade, render
 from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
 from nnunetv2_diffusion.spider import (

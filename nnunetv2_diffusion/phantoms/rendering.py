@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from nnunetv2_diffusion.imaging.preprocessing import Grid
+from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.phantoms.spine import Body, Disc, Pose, Spine
 from nnunetv2_diffusion.spider import CANAL_VALUE, FIRST_DISC, PARTLY_VISIBLE
 

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunetv2_diffusion.imaging.preprocessing import Grid
+from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.phantoms.patients import PIR, Protocol, make_scan, make_spine, write_phantoms
 from nnunetv2_diffusion.phantoms.rendering import render
 from nnunetv2_diffusion.phantoms.spine import LEVELS, DiscFinding, build_spine, draw_findings
