@@ -14,8 +14,6 @@ from pathlib import Path
 
 from command_line import add_machine, execute
 
-HERE = Path(__file__).resolve().parent
-
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""

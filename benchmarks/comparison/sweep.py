@@ -22,6 +22,7 @@ from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.prediction import validation_items
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.uncertainty import (
     case_calibration,
@@ -100,10 +101,10 @@ class ValidationCases:
     """
 
     def __init__(self, folder: Path, folds: Sequence[int] | None, device: torch.device):
-        numbers = folds or sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
+        numbers = folds or numbered_folds_with(folder)
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no numbered fold: name the folder of a trained model")
-        self.labels = read_labels(folder / "dataset.json")
+        self.labels = read_labels(folder / DATASET_FILE)
         self.jobs: list[tuple[DiffusionPredictor, list[dict[str, Any]]]] = []
         self._references: dict[str, np.ndarray] = {}
         for fold in numbers:

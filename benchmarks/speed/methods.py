@@ -18,6 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2_diffusion.diffusion import ddim, sampling_timesteps
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.nnunet_names import folds_with
 from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps, StepUncertaintyEnsemble, probabilities_to_logits
 from nnunetv2_diffusion.sampling.noise import SamplingNoise
 from nnunetv2_diffusion.sampling.sampler import pred_x_start
@@ -57,7 +58,7 @@ class Method:
         return {name: value for name, value in named.items() if value is not None}
 
 
-class Runner:
+class LoadedMethod:
     """A method with its models loaded.
 
     Args:
@@ -128,7 +129,7 @@ class Runner:
 
 def _load(folder: Path, device: torch.device, method: Method | None) -> nnUNetPredictor:
     """Our predictor for a method of ours; without one nnU-Net's own, for its own model."""
-    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))[:1]
+    folds = folds_with(folder)[:1]
     with quietly():
         options = {"device": device, "allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
         if method is not None:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import math
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import compare_models
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from comparison import data_sets, models, probe, tables
+from comparison.measuring import Measured, annotated_structures
+from comparison.trainers import fixed_length
+from comparison.workspace import Workspace
 from torch import nn
 
 from helpers.nnunet_samples import threads_for_processes
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import compare_models  # noqa: E402
-from comparison import data_sets, models, probe, tables, training  # noqa: E402
-from comparison.measuring import Measured, annotated_structures  # noqa: E402
-
-from nnunetv2_diffusion.networks import DiffusionNetwork  # noqa: E402
-from nnunetv2_diffusion.settings import DiffusionSettings  # noqa: E402
+from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.pipeline.steps import Runner
+from nnunetv2_diffusion.settings import DiffusionSettings
 
 SIDE = 64
 
@@ -118,8 +118,8 @@ def test_variance_over_samples_agrees_with_the_ensembles_own():
 
 
 def test_steps_are_epochs_times_iterations():
-    assert training.length_of(500) == (5, 100)
-    assert all(np.prod(training.length_of(steps)) == steps for steps in range(1, 60))
+    assert fixed_length.length_of(500) == (5, 100)
+    assert all(np.prod(fixed_length.length_of(steps)) == steps for steps in range(1, 60))
 
 
 def test_stage_sampling_steps_are_the_targets():
@@ -198,7 +198,7 @@ def test_folds_that_do_not_fit_are_refused():
 
 
 def measured(name: str, kind: str, scores: list[float], seconds: float, stage: int | None = None, **facts):
-    model = models.Model(name, kind, "trainer", "2d", timesteps=stage)
+    model = models.ComparedModel(name, kind, "trainer", "2d", timesteps=stage)
     dice = pd.DataFrame(
         [{"case": f"c{i}", "fold": 0, "structure": "discs", "dice": score} for i, score in enumerate(scores)]
         + [{"case": "c0", "fold": 0, "structure": "spinal_canal", "dice": float("nan")}]
@@ -274,21 +274,22 @@ def keeping_environment():
         os.environ.update(kept)
 
 
-def in_this_process(name: str, arguments: list[str], log: Path, **environment: str) -> None:
-    """`training.stock_command` without the seconds that a new process takes to import PyTorch."""
-    module, function = training.ENTRY_POINTS[name]
+def in_this_process(command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
+    """In place of `execute_and_watch`: without the seconds that a new process takes to import PyTorch."""
+    (entry_point,) = importlib.metadata.entry_points(group="console_scripts", name=command[0])
     with pytest.MonkeyPatch.context() as patch, threads_for_processes(), log.open("w") as output:
-        patch.setattr(sys, "argv", [name, *arguments])
+        patch.setattr(sys, "argv", command)
         for variable, value in environment.items():
             patch.setenv(variable, value)
         with contextlib.redirect_stdout(output):
-            getattr(__import__(module, fromlist=[function]), function)()
+            entry_point.load()()
+    return 0
 
 
 def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys):
     """nnU-Net, IISDM and pre-segmentation at two lengths; a second run trains nothing again."""
     write_slices(tmp_path / "mri" / data_sets.DISCS_AND_VERTEBRAE)
-    monkeypatch.setattr(training, "stock_command", in_this_process)
+    monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, os.environ, in_this_process))
     arguments = f"--work {tmp_path}/work --mri {tmp_path}/mri --results {tmp_path}/results --steps 1 --threads 1"
     arguments += " --datasets discs_and_vertebrae_2d --size 32 --folds 2 --probe-slices 1 --iisdm-sampling-steps 2"
     arguments += " --models nnunet iisdm preseg --timesteps 4"
@@ -296,8 +297,8 @@ def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys):
         assert compare_models.main(arguments.split()) == 0, capsys.readouterr().err
         printed = capsys.readouterr().out
         assert compare_models.main([*arguments.split(), "--models", "iisdm"]) == 0
-    assert len(re.findall(r"^\[\d/6\] .*: trained in \d+ s", printed, re.M)) == 6
-    assert len(re.findall(rf"^\[\d/2\] .*: {training.KEPT}", capsys.readouterr().out, re.M)) == 2
+    assert len(re.findall(r"^\[\d/6\] .*, fold \d\n\$ nnUNetv2_train .*\n  done in \d+ s", printed, re.M)) == 6
+    assert len(re.findall(r"^\[\d/2\] .*\n\$ .*\n  kept from an earlier run", capsys.readouterr().out, re.M)) == 2
     table = pd.read_csv(tmp_path / "results" / "compare_models_discs_and_vertebrae_2d.csv")
     assert set(table["model"]) == {"IISDM"} and (table["optimiser_steps"] == 1).all()
     assert list(table["structure"]) == ["discs", "vertebrae", "mean"] and (table["cases"] == 4).all()
