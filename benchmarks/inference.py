@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import add_machine, execute
-
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PRESEG, SPINESEGDIFF
 
 MODELS = ("baseline", "model", "preseg")
@@ -66,6 +65,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     if args.small:
         args.size, args.samples, args.steps, args.repeats = 64, [1, 3], [2, 5], 1
     import torch
+
     from speed.planned import SyntheticProject
     from speed.rows import measure, memory_in_a_fresh_process, methods
     from speed.tables import write_inference

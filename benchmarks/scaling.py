@@ -48,6 +48,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     """Measure and write the tables."""
     os.environ.setdefault("nnUNet_def_n_proc", "1")
     import torch
+
     from speed.growth import command_rows, converter_rows, network_rows, scan_rows
     from speed.planned import SyntheticProject
     from speed.tables import write_scaling

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from command_line import add_machine, execute
-
 from nnunetv2_diffusion.nnunet_names import PREPROCESSED, SPINESEGDIFF, TRAINER
 
 BASELINE, OURS = TRAINER, SPINESEGDIFF
@@ -60,6 +59,7 @@ def compare(task: dict[str, Any], trainers: tuple[str, str], iterations: int, me
         memory: measure it, in fresh processes.
     """
     import torch
+
     from speed.iterations import TimedIterations, start_trainer
     from speed.measuring import in_a_fresh_process, median_ratio
 
@@ -91,6 +91,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     if args.small:
         args.size, args.batch_size, args.iterations = 64, 2, 2
     import torch
+
     from speed.planned import SyntheticProject
     from speed.tables import write_training
 

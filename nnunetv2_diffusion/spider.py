@@ -47,16 +47,6 @@ _SERIES_NAME = re.compile(r"^(\d+)_(t1|t2|t2_SPACE)$")
 _FILE_SUFFIX = ".mha"
 
 
-def series_name(patient: int, series: str) -> str:
-    """SPIDER's name of an examination, in its overview: `1_t2`."""
-    return f"{patient}_{series}"
-
-
-def series_file(patient: int, series: str) -> str:
-    """The name of an examination's scan in IMAGES and of its mask in MASKS: `1_t2.mha`."""
-    return f"{series_name(patient, series)}.mha"
-
-
 def case_name(patient: int, contrast: str) -> str:
     """The name of a case in the nnU-Net datasets: `SPIDER_001_t2`."""
     return f"SPIDER_{patient:03d}_{contrast}"
@@ -82,9 +72,14 @@ class Series:
         return case_name(self.patient, self.contrast)
 
     @property
+    def name(self) -> str:
+        """SPIDER's own name of the examination, in its overview: `1_t2`."""
+        return f"{self.patient}_{self.series}"
+
+    @property
     def file_name(self) -> str:
         """The name of the scan's file in images/ and of its mask in masks/."""
-        return f"{self.patient}_{self.series}{_FILE_SUFFIX}"
+        return f"{self.name}{_FILE_SUFFIX}"
 
     @property
     def oblique(self) -> bool:

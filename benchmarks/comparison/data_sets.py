@@ -78,7 +78,7 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
     series = [case for case in select_cases(list_series(source)) if case.contrast == "t2"]
     chosen = [case for case in series if _holds_vertebrae(source, case)]
     splits_file = raw / f"{SPIDER_LAYOUT}_splits.json"
-    write_json(patient_splits({case.case: case.patient for case in chosen}, folds), splits_file)
+    write_json(patient_splits({case.case: case.patient for case in chosen}, folds), splits_file, indent=4)
     conversion = convert(
         source,
         "T2w",
@@ -121,9 +121,9 @@ def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
         labels = sitk.Cast(resample_to_grid(labels, grid, "nearest"), sitk.sitkUInt8)
         sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case}.nii.gz"))
         cases.append(case)
-    write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / SPLITS_FILE)
+    write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / SPLITS_FILE, indent=4)
     description = {"channel_names": {"0": "MRI"}, "labels": SLICE_LABELS, "file_ending": ".nii.gz"}
-    write_json({**description, "numTraining": len(cases)}, folder / DATASET_FILE)
+    write_json({**description, "numTraining": len(cases)}, folder / DATASET_FILE, indent=4)
     notes = []
     if incomplete:
         notes.append(

@@ -86,7 +86,7 @@ class LoadedMethod:
     def prepare(self, data: torch.Tensor) -> None:
         """What is not to be timed: for the refinement alone, the baseline's mask."""
         if self.method.kind == PRESEG:
-            self._mask = (data, self._with_mask(data))
+            self._mask = (data, self.with_mask(data))
 
     def __call__(self, data: torch.Tensor) -> torch.Tensor:
         """nnU-Net's logits [K, slices, H, W] of preprocessed data [C, slices, H, W]."""
@@ -95,7 +95,7 @@ class LoadedMethod:
                 self.prepare(data)
             data = self._mask[1]
         elif self.method.kind == PRESEG_WITH_BASELINE:
-            data = self._with_mask(data)
+            data = self.with_mask(data)
         return _window(self.predictor, data)
 
     def warm_up(self, data: torch.Tensor) -> None:
@@ -118,7 +118,7 @@ class LoadedMethod:
     def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor], output: object) -> None:
         self._plain_evaluations += len(arguments[0])
 
-    def _with_mask(self, data: torch.Tensor) -> torch.Tensor:
+    def with_mask(self, data: torch.Tensor) -> torch.Tensor:
         """The data and the baseline's mask as one channel a foreground label, as nnU-Net's cascade appends it."""
         labels = self.baseline.label_manager
         mask = labels.convert_logits_to_segmentation(_window(self.baseline, data).float().cpu())

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.grid import Grid
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.phantoms.rendering import degrade, render
 from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
 from nnunetv2_diffusion.spider import (
@@ -28,11 +29,10 @@ from nnunetv2_diffusion.spider import (
     OVERVIEW_FILE,
     VALUES,
     VERTEBRAE,
-    series_file,
-    series_name,
+    Series,
 )
 
-SERIES = MODALITIES["T1wT2w"]
+CONTRASTS = MODALITIES["T1wT2w"]
 GRADING_COLUMNS = {
     "Modic": "modic",
     "UP endplate": "upper_endplate",
@@ -81,11 +81,13 @@ def make_spine(patient: int, seed: int = 0, height: float = 280.0) -> tuple[Spin
     return build_spine(rng, findings, bottom=-height / 2 + rng.uniform(50.0, 62.0)), findings
 
 
-def make_scan(spine: Spine, patient: int, series: str, seed: int, protocol: Protocol) -> tuple[sitk.Image, sitk.Image]:
-    """One series: image (int16) and mask (uint8, SPIDER's label values), positioned and degraded in its own way."""
-    rng = np.random.default_rng([seed, patient, 1 + SERIES.index(series)])
+def make_scan(
+    spine: Spine, patient: int, contrast: str, seed: int, protocol: Protocol
+) -> tuple[sitk.Image, sitk.Image]:
+    """One scan ("t1" or "t2"), positioned and degraded in its own way: image (int16), mask (uint8, SPIDER's values)."""
+    rng = np.random.default_rng([seed, patient, 1 + CONTRASTS.index(contrast)])
     grid = _position(spine, np.random.default_rng([seed, patient, 3]), rng, protocol)
-    signal, label = render(spine, grid, series, texture_seed=[seed, patient, 4])
+    signal, label = render(spine, grid, contrast, texture_seed=[seed, patient, 4])
     voxels = degrade(
         signal,
         protocol.in_plane,
@@ -125,11 +127,12 @@ def write_phantoms(
     overview, gradings = [], []
     for patient in tqdm(patients, desc="phantoms", unit="patient", disable=not progress):
         spine, findings = make_spine(patient, seed, protocol.height)
-        for series in SERIES:
-            image, mask = make_scan(spine, patient, series, seed, protocol)
-            _write_volume(image, folder / IMAGES / series_file(patient, series))
-            _write_volume(mask, folder / MASKS / series_file(patient, series))
-            overview.append(_overview_row(patient, series, mask, protocol))
+        for contrast in CONTRASTS:
+            image, mask = make_scan(spine, patient, contrast, seed, protocol)
+            series = Series(patient, contrast, contrast)
+            write_image(image, folder / IMAGES / series.file_name)
+            write_image(mask, folder / MASKS / series.file_name)
+            overview.append(_overview_row(series, mask, protocol))
         gradings += _grading_rows(patient, findings, mask)
     _write_table(overview, folder / OVERVIEW_FILE)
     _write_table(gradings, folder / GRADINGS_FILE)
@@ -153,19 +156,19 @@ def _position(spine: Spine, patient_rng: np.random.Generator, rng: np.random.Gen
     return Grid(size, spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
 
 
-def _overview_row(patient: int, series: str, mask: sitk.Image, protocol: Protocol) -> dict[str, object]:
+def _overview_row(series: Series, mask: sitk.Image, protocol: Protocol) -> dict[str, object]:
     values = np.unique(sitk.GetArrayViewFromImage(mask)).tolist()
     numbers = {name: sum(value in span for value in values for span in VALUES[name]) for name in (VERTEBRAE, DISCS)}
     return {
-        "new_file_name": series_name(patient, series),
+        "new_file_name": series.name,
         "num_vertebrae": numbers[VERTEBRAE],
         "num_discs": numbers[DISCS],
-        "sex": "FM"[patient % 2],
+        "sex": "FM"[series.patient % 2],
         "subset": "training",
         "Manufacturer": "Phantom",
         "MRAcquisitionType": "2D",
         "PixelSpacing": f"[{protocol.in_plane}, {protocol.in_plane}]",
-        "SeriesDescription": f"SAG {series.upper()} phantom",
+        "SeriesDescription": f"SAG {series.series.upper()} phantom",
         "SliceThickness": protocol.slice_distance,
         "SpacingBetweenSlices": protocol.slice_distance,
     }
@@ -181,10 +184,6 @@ def _grading_rows(patient: int, findings: tuple[DiscFinding, ...], mask: sitk.Im
         for number, finding in enumerate(findings, start=1)
         if FIRST_DISC + number - 1 in seen
     ]
-
-
-def _write_volume(image: sitk.Image, path: Path) -> None:
-    write_whole(path, lambda partial: sitk.WriteImage(image, str(partial), useCompression=True))
 
 
 def _write_table(rows: list[dict[str, object]], path: Path) -> None:

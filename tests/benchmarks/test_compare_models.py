@@ -13,18 +13,21 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import compare_models
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from comparison import data_sets, models, probe, tables
-from comparison.measuring import Measured, annotated_structures
-from comparison.trainers import fixed_length
-from comparison.workspace import Workspace
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import nn
 
+import compare_models
+from comparison import data_sets, models, probe, tables, training
+from comparison.measuring import Measured, annotated_structures
+from comparison.trainers import fixed_length
+from comparison.workspace import TRAINERS_FOLDER, Workspace
+from helpers.command_recorder import Recorder
 from helpers.nnunet_samples import threads_for_processes
 from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.pipeline.steps import Runner
@@ -120,6 +123,64 @@ def test_variance_over_samples_agrees_with_the_ensembles_own():
 def test_steps_are_epochs_times_iterations():
     assert fixed_length.length_of(500) == (5, 100)
     assert all(np.prod(fixed_length.length_of(steps)) == steps for steps in range(1, 60))
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("steps", [None, 1, 500])
+def test_nnunet_finds_a_trainer_of_any_length(kind, steps, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS_FOLDER))
+    name = models.trainer_name(kind, steps)
+    with contextlib.redirect_stdout(None):
+        trainer = recursive_find_trainer_class_by_name(name)
+    assert (trainer.__name__, trainer.steps) == (name, steps)
+    assert models.TRAINERS[kind] in [base.__name__ for base in trainer.__mro__]
+    validates = trainer.perform_actual_validation is nnUNetTrainer.perform_actual_validation
+    assert validates == (kind == models.NNUNET)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainer_5epochs", "nnUNetTrainerOther_5steps", "x_full_length", "steps"])
+def test_other_names_are_left_to_others(name):
+    assert not hasattr(fixed_length, name)
+
+
+def workspace_with_plans(root: Path, recorder: Recorder, monkeypatch) -> tuple[Workspace, data_sets.RawData]:
+    """Two folds of one case each, planned for two pre-segmentation stages; the commands are recorded."""
+    monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, {}, recorder))
+    workspace, data = Workspace(root, "cpu", 5, 1), data_sets.RawData(602, "Dataset602_x")
+    folder = workspace.preprocessed / data.name
+    folder.mkdir(parents=True)
+    folds = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+    stages = {"2d_small": {"next_stage": ["2d_small_preseg_T4", "2d_small_preseg_T9"]}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": stages}))
+    return workspace, data
+
+
+def test_folds_are_trained_once_and_validated_again_for_a_new_stage(tmp_path: Path, monkeypatch):
+    """The files are those that nnU-Net leaves: checkpoint, validation masks, masks for the next stages."""
+    recorder = Recorder()
+    workspace, data = workspace_with_plans(tmp_path, recorder, monkeypatch)
+    (baseline,) = models.chosen_models(["nnunet"], [], "2d_small", 5, 2)
+
+    def commands() -> list[str]:
+        recorder.calls.clear()
+        training.train_all(workspace, data, [baseline])
+        return [" ".join(command) for command, _, _ in recorder.calls]
+
+    train = "nnUNetv2_train 602 2d_small {} -tr nnUNetTrainer_5steps -device cpu"
+    assert commands() == [train.format(0), train.format(1)]
+    folder = tmp_path / "results" / data.name / "nnUNetTrainer_5steps__nnUNetPlans__2d_small"
+    for fold, case in enumerate("ab"):
+        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
+        (folder / f"fold_{fold}" / "checkpoint_final.pth").touch()
+        (folder / f"fold_{fold}" / "validation" / f"{case}.nii.gz").touch()
+        for timesteps in (4, 9):
+            stage = folder / "predicted_next_stage" / f"2d_small_preseg_T{timesteps}"
+            stage.mkdir(parents=True, exist_ok=True)
+            (stage / f"{case}.b2nd").touch()
+    assert commands() == []
+    (stage / "b.b2nd").unlink()
+    assert commands() == [train.format(1) + " --val"]
 
 
 def test_stage_sampling_steps_are_the_targets():
@@ -253,25 +314,14 @@ def test_tables_hold_means_over_cases_and_the_very_command(tmp_path: Path):
     assert set(table["command"]) == {"python compare --work w"} and torch.__version__ in table["machine"].iloc[0]
 
 
-def test_a_bad_request_is_one_line(tmp_path: Path, capsys):
+def test_a_bad_request_is_one_line(tmp_path: Path, capsys, restored_environment: None):
     arguments = ["--work", str(tmp_path / "work"), "--mri", str(tmp_path), "--results", str(tmp_path)]
-    with keeping_environment():
-        assert compare_models.main(arguments) == 2
-        assert "--mri" in capsys.readouterr().err
-        assert compare_models.main([*arguments, "--steps", "0"]) == 2
-        assert "--steps must be at least 1" in capsys.readouterr().err
-        assert compare_models.main([*arguments, "--folds", "2"]) == 2
-        assert "folds 3, not 2" in capsys.readouterr().err
-
-
-@contextlib.contextmanager
-def keeping_environment():
-    kept = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
+    assert compare_models.main(arguments) == 2
+    assert "--mri" in capsys.readouterr().err
+    assert compare_models.main([*arguments, "--steps", "0"]) == 2
+    assert "--steps must be at least 1" in capsys.readouterr().err
+    assert compare_models.main([*arguments, "--folds", "2"]) == 2
+    assert "folds 3, not 2" in capsys.readouterr().err
 
 
 def in_this_process(command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
@@ -286,14 +336,14 @@ def in_this_process(command: list[str], folder: Path, environment: Mapping[str, 
     return 0
 
 
-def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys):
+def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys, restored_environment: None):
     """nnU-Net, IISDM and pre-segmentation at two lengths; a second run trains nothing again."""
     write_slices(tmp_path / "mri" / data_sets.DISCS_AND_VERTEBRAE)
     monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, os.environ, in_this_process))
     arguments = f"--work {tmp_path}/work --mri {tmp_path}/mri --results {tmp_path}/results --steps 1 --threads 1"
     arguments += " --datasets discs_and_vertebrae_2d --size 32 --folds 2 --probe-slices 1 --iisdm-sampling-steps 2"
     arguments += " --models nnunet iisdm preseg --timesteps 4"
-    with keeping_environment(), threads_for_processes():
+    with threads_for_processes():
         assert compare_models.main(arguments.split()) == 0, capsys.readouterr().err
         printed = capsys.readouterr().out
         assert compare_models.main([*arguments.split(), "--models", "iisdm"]) == 0
