@@ -1,4 +1,4 @@
-"""What the benchmarks' tests share: tiny trained models, and the environment put back after a script has set its own."""
+"""What the benchmarks' tests share: tiny trained models, and an environment put back after a script set its own."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from helpers.command_recorder import Recorder
 from helpers.nnunet_samples import threads_for_processes
 from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.pipeline.steps import Runner
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Settings
 
 SIDE = 64
 
@@ -53,7 +53,7 @@ class CopyingDenoiser(nn.Module):
 
 
 def network(copies: bool, **settings) -> DiffusionNetwork:
-    return DiffusionNetwork(CopyingDenoiser(copies), DiffusionSettings(**settings)).eval()
+    return DiffusionNetwork(CopyingDenoiser(copies), Settings().updated(settings)).eval()
 
 
 def mask_of(share: float) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_mirrored_samples_differ_by_their_mirroring():
     blind.denoiser.forward = lambda image, x_t, t, features=None: torch.cat([0 * ramp, ramp], dim=1)
     expected = np.var([p, p, p[::-1], p[::-1]], axis=0).mean()
     assert probe.sample_variance(blind, ramp, mirrored=True) == pytest.approx(expected, rel=1e-4)
-    assert blind.settings.samples == 4 and blind.settings.mirror_samples
+    assert blind.sampling.samples == 4 and blind.sampling.mirror_samples
 
 
 def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
@@ -100,16 +100,20 @@ def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
     assert late["foreground"] == pytest.approx(changed / (share + (1 - share) * called), abs=0.03)
 
 
-def test_noise_predictions_are_judged_by_their_x_start():
-    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half."""
+def test_answers_are_judged_by_the_x_start_that_they_imply():
+    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half.
+
+    An ε of x_t itself implies x_0 = x_t (1 - sqrt(1 - ᾱ)) / sqrt(ᾱ), whose argmax is always x_t's.
+    """
     arguments = torch.zeros(1, 1, SIDE, SIDE), mask_of(0.5)
-    as_mask, as_noise = (
+    as_mask, as_velocity, as_noise = (
         probe.changed_by_noise(
             network(copies=True, timesteps=100, prediction=prediction), *arguments, torch.Generator().manual_seed(0)
         )
-        for prediction in ("x_start", "noise")
+        for prediction in ("x_start", "velocity", "noise")
     )
     assert as_mask["middle"]["pixels"] > 0.1
+    assert as_velocity["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
     assert as_noise["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
 
 
@@ -197,6 +201,8 @@ def test_pre_segmentation_brings_nnunet_and_follows_it():
     assert {model.trainer for model in chosen} == {"nnUNetTrainer_20steps", "nnUNetTrainerSpineSegDiffPreSeg_20steps"}
     full = models.chosen_models(["nnunet", "spinesegdiff"], [30], "2d_spinesegdiff", None, 1000)
     assert [model.configuration for model in full] == ["2d", "2d_spinesegdiff"]
+    _, refined = models.chosen_models(["preseg"], [30], "2d_spinesegdiff", None, 1000)
+    assert refined.configuration == "2d_preseg_T30"  # whatever it inherits from, it refines nnU-Net's 2d
 
 
 def write_slices(folder: Path, cases: int = 5) -> None:

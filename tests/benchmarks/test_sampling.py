@@ -14,12 +14,12 @@ from comparison.sweep import ValidationCases, sweep_rows
 from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.inference.prediction import predict_validation
 from nnunetv2_diffusion.scoring.metrics import dice
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Process, Sampling
 
 
 def test_rows_vary_one_setting_and_leave_out_what_cannot_be():
-    default = DiffusionSettings(timesteps=20, sampling_steps=10, ensemble_steps=5)
-    rows = sweep_rows(default, [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
+    default = Sampling(sampling_steps=10, ensemble_steps=5)
+    rows = sweep_rows(default, Process(timesteps=20), [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
     assert rows == [
         ("default", {}),
         ("sampling_steps", {"sampling_steps": 1}),

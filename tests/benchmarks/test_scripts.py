@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 import inference
 import scaling
 import training
-from helpers.network_samples import SETTINGS, images, network
+from helpers.network_samples import images, network, sampled
 from helpers.nnunet_samples import PATCH, TinyProject
 from nnunetv2_diffusion.planning.planner import add_configurations
 from speed.cases import mean_dice, synthetic_slice
@@ -48,7 +47,7 @@ def test_help(script: str):
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_published_way_computes_what_ours_does_with_as_many_evaluations(regions: bool):
-    net = network(dataclasses.replace(SETTINGS, mirror_samples=False), regions=regions)
+    net = network(sampled(mirror_samples=False), regions=regions)
     ours = net.predict(images())
     counted = net.network_evaluations, net.encoder_evaluations
     published = predict_published_way(net, images())

@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
-from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
-from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
+from nnunetv2_diffusion.trainers.every_trainer import DIFFUSION
 
 THREADS, SEED = "COMPARE_MODELS_THREADS", "COMPARE_MODELS_SEED"
 MOST_EPOCHS = 5
@@ -63,20 +61,15 @@ class PredictedLater(FixedLength):
         """Nothing."""
 
 
-COMPARED = {
-    trainer.__name__: (FixedLength if trainer is nnUNetTrainer else PredictedLater, trainer)
-    for trainer in (
-        nnUNetTrainer,
-        nnUNetTrainerIISDM,
-        nnUNetTrainerSpineSegDiff,
-        nnUNetTrainerSpineSegDiffPreSeg,
-    )
+BASES = {
+    nnUNetTrainer.__name__: (FixedLength, nnUNetTrainer),
+    **{trainer.__name__: (PredictedLater, trainer) for trainer in DIFFUSION},
 }
 
 
 def __getattr__(name: str) -> type[nnUNetTrainer]:
     """The trainer of that name; AttributeError for any other, as nnU-Net's search expects."""
     match = re.fullmatch(rf"(?P<trainer>\w+?)_(?:(?P<steps>\d+)steps|{FULL_LENGTH})", name)
-    if match is None or match["trainer"] not in COMPARED:
+    if match is None or match["trainer"] not in BASES:
         raise AttributeError(f"{__name__} has no trainer {name}")
-    return type(name, COMPARED[match["trainer"]], {"steps": int(match["steps"]) if match["steps"] else None})
+    return type(name, BASES[match["trainer"]], {"steps": int(match["steps"]) if match["steps"] else None})
