@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     # Read by nnU-Net when it is imported, here and in its commands: pools of one process.
     os.environ.setdefault("nnUNet_def_n_proc", "1")
     from comparison.models import chosen_models
-    from comparison.training import Workspace
+    from comparison.workspace import Workspace
 
     _check(args)
     on_cpu = args.device == "cpu"
@@ -114,17 +114,16 @@ def _compare(args: argparse.Namespace, workspace, name: str, models: list, base:
     from comparison.tables import write_tables
     from comparison.training import plan, train_all
 
-    raw = workspace.root / "raw"
-    data = write_raw(name, args.mri, raw, size, args.folds)
+    data = write_raw(name, args.mri, workspace.raw, size, args.folds)
     plan(workspace, data, base, models)
-    train_all(workspace, data, models, say=_say)
+    train_all(workspace, data, models)
     results = []
     for model in models:
         _say(f"{name}: predicting and probing with {model.name}")
         results.append(measure(workspace, data, model, args.probe_slices))
     stem = f"compare_models_{name}"
     # The images are other people's data: their picture stays out of the results, which are published.
-    draw(results, raw / data.name, workspace.root / f"{stem}.png")
+    draw(results, workspace.raw / data.name, workspace.root / f"{stem}.png")
     _say(f"{name}: image, reference and masks of some cases in {workspace.root / stem}.png")
     print(write_tables(results, args.results, stem, args.device, command, data.notes))
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import add_machine, execute
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PRESEG, SPINESEGDIFF
 
-HERE = Path(__file__).resolve().parent
 MODELS = ("baseline", "model", "preseg")
 
 
@@ -39,9 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         "trained models (in place of untrained ones; rows of those not named are left out)"
     )
     trained.add_argument("--name", help="of the results: inference_NAME.md")
-    trained.add_argument("--model", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiff")
+    trained.add_argument("--model", type=Path, metavar="FOLDER", help=f"of {SPINESEGDIFF}")
     trained.add_argument("--baseline", type=Path, metavar="FOLDER", help="of nnU-Net's own trainer")
-    trained.add_argument("--preseg", type=Path, metavar="FOLDER", help="of nnUNetTrainerSpineSegDiffPreSeg")
+    trained.add_argument("--preseg", type=Path, metavar="FOLDER", help=f"of {PRESEG}")
     trained.add_argument("--images", type=Path, metavar="DIR", help="cases they did not train on, in nnU-Net's names")
     trained.add_argument("--labels", type=Path, metavar="DIR", help="the cases' masks")
     add("--memory-of", type=json.loads, help=argparse.SUPPRESS)
@@ -65,18 +65,19 @@ def run(args: argparse.Namespace, command: str) -> None:
     if args.small:
         args.size, args.samples, args.steps, args.repeats = 64, [1, 3], [2, 5], 1
     import torch
-    from speed.planned import Workspace
+
+    from speed.planned import SyntheticProject
     from speed.rows import measure, memory_in_a_fresh_process, methods
     from speed.tables import write_inference
 
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     with tempfile.TemporaryDirectory() as scratch:
-        workspace = Workspace(Path(scratch))
-        workspace.enter()
+        project = SyntheticProject(Path(scratch))
+        project.enter()
         if not folders:
-            workspace.plan(args.size)
-            folders = {kind: workspace.untrained(kind) for kind in MODELS}
+            project.plan(args.size)
+            folders = {kind: project.untrained(kind) for kind in MODELS}
         rows = []
         data_file = Path(scratch) / "slice.pt"
         for method in methods(args.samples, args.steps, folders):
@@ -97,20 +98,20 @@ def run(args: argparse.Namespace, command: str) -> None:
 
 def _slice(args: argparse.Namespace, method, folders: dict, device):
     from speed.cases import case_files, central_slice, preprocessed, synthetic_slice
-    from speed.methods import Runner
+    from speed.methods import LoadedMethod
 
     if args.images is None:
         return synthetic_slice(args.size)
-    runner = Runner(method, folders, device)
-    return central_slice(preprocessed(runner, case_files(runner, args.images)[0])[0])
+    loaded = LoadedMethod(method, folders, device)
+    return central_slice(preprocessed(loaded, case_files(loaded, args.images)[0])[0])
 
 
 def _dice(args: argparse.Namespace, method, folders: dict, device) -> float:
     from speed.cases import mean_dice
-    from speed.methods import FOLDERS, Runner
+    from speed.methods import FOLDERS, LoadedMethod
 
-    dataset_json = folders[FOLDERS[method.kind][0]] / "dataset.json"
-    return mean_dice(Runner(method, folders, device), args.images, args.labels, dataset_json)
+    dataset_json = folders[FOLDERS[method.kind][0]] / DATASET_FILE
+    return mean_dice(LoadedMethod(method, folders, device), args.images, args.labels, dataset_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from command_line import add_machine, execute
 
-HERE = Path(__file__).resolve().parent
-
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -41,6 +39,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     """Measure every row and write the table and the figure."""
     os.environ.setdefault("nnUNet_def_n_proc", "1")
     import torch
+
     from comparison.sweep import ValidationCases, draw_sweep, settings_of, sweep_rows, write_sweep
 
     torch.set_num_threads(args.threads)

@@ -48,8 +48,9 @@ def run(args: argparse.Namespace, command: str) -> None:
     """Measure and write the tables."""
     os.environ.setdefault("nnUNet_def_n_proc", "1")
     import torch
+
     from speed.growth import command_rows, converter_rows, network_rows, scan_rows
-    from speed.planned import Workspace
+    from speed.planned import SyntheticProject
     from speed.tables import write_scaling
 
     torch.set_num_threads(args.threads)
@@ -57,10 +58,10 @@ def run(args: argparse.Namespace, command: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # first: a bad --spider should not come up after half an hour
         converted = list(converter_rows(args.spider, args.copies, args.processes, args.repeats, Path(scratch)))
-        workspace = Workspace(Path(scratch))
-        workspace.enter()
-        workspace.plan(args.size)
-        model = workspace.untrained("model")
+        project = SyntheticProject(Path(scratch))
+        project.enter()
+        project.plan(args.size)
+        model = project.untrained("model")
         device = torch.device(args.device)
         rows = [
             *network_rows(model, slices, args.samples, args.size, device, args.repeats),

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from command_line import add_machine, execute
+from nnunetv2_diffusion.nnunet_names import PREPROCESSED, SPINESEGDIFF, TRAINER
 
-HERE = Path(__file__).resolve().parent
-BASELINE, OURS = "nnUNetTrainer", "nnUNetTrainerSpineSegDiff"
+BASELINE, OURS = TRAINER, SPINESEGDIFF
 PAPER_BATCH = 4
 
 
@@ -27,13 +27,13 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="training.py",
-        description="Time training iterations of nnUNetTrainer and nnUNetTrainerSpineSegDiff, in turns.",
+        description=f"Time training iterations of {BASELINE} and {OURS}, in turns.",
         epilog="Keep the machine free of other work.",
     )
     add = parser.add_argument
     add("--iterations", type=int, default=10, metavar="N", help="turns, after one that is not counted (%(default)s)")
     add("--batch-size", type=int, default=PAPER_BATCH, metavar="B", help="of both; 0: as planned (%(default)s)")
-    add("--trainer", default=OURS, help="compared with nnUNetTrainer (%(default)s)")
+    add("--trainer", default=OURS, help=f"compared with {BASELINE} (%(default)s)")
     add("--size", type=int, default=320, metavar="PIXELS", help="sides of the synthetic slices (%(default)s)")
     add("--small", action="store_true", help="64 pixels, batch 2, two turns: does everything run?")
     add(
@@ -59,6 +59,7 @@ def compare(task: dict[str, Any], trainers: tuple[str, str], iterations: int, me
         memory: measure it, in fresh processes.
     """
     import torch
+
     from speed.iterations import TimedIterations, start_trainer
     from speed.measuring import in_a_fresh_process, median_ratio
 
@@ -90,19 +91,20 @@ def run(args: argparse.Namespace, command: str) -> None:
     if args.small:
         args.size, args.batch_size, args.iterations = 64, 2, 2
     import torch
-    from speed.planned import Workspace
+
+    from speed.planned import SyntheticProject
     from speed.tables import write_training
 
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as scratch:
-        workspace = Workspace(Path(scratch))
-        workspace.enter()
+        project = SyntheticProject(Path(scratch))
+        project.enter()
         if args.preprocessed is None:
-            workspace.plan(args.size)
-            preprocessed, about = workspace.preprocessed, f"synthetic slices of {args.size} x {args.size} pixels"
+            project.plan(args.size)
+            preprocessed, about = project.preprocessed, f"synthetic slices of {args.size} x {args.size} pixels"
         else:
             preprocessed, about = args.preprocessed.resolve(), args.preprocessed.name
-            os.environ["nnUNet_preprocessed"] = str(preprocessed.parent)
+            os.environ[PREPROCESSED] = str(preprocessed.parent)
         task = {
             "preprocessed": str(preprocessed),
             "configuration": args.configuration,

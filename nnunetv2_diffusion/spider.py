@@ -72,9 +72,14 @@ class Series:
         return case_name(self.patient, self.contrast)
 
     @property
+    def name(self) -> str:
+        """SPIDER's own name of the examination, in its overview: `1_t2`."""
+        return f"{self.patient}_{self.series}"
+
+    @property
     def file_name(self) -> str:
         """The name of the scan's file in images/ and of its mask in masks/."""
-        return f"{self.patient}_{self.series}{_FILE_SUFFIX}"
+        return f"{self.name}{_FILE_SUFFIX}"
 
     @property
     def oblique(self) -> bool:

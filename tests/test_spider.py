@@ -27,6 +27,15 @@ def test_the_oblique_scans_are_eighteen(real_mri: Path):
     assert len(names & {f"{patient}_{series}" for patient in spider.OBLIQUE_PATIENTS for series in ("t1", "t2")}) == 18
 
 
+def test_names_are_those_published(real_mri: Path):
+    overview = set(pd.read_csv(real_mri / "spider_metadata" / spider.OVERVIEW_FILE)["new_file_name"])
+    cases = spider.select_cases({(int(name.split("_")[0]), name.split("_", 1)[1]) for name in overview})
+    assert len(cases) > 400 and {case.name for case in cases} <= overview
+    layout = real_mri / "spider_layout"
+    published = {path.name for folder in (spider.IMAGES, spider.MASKS) for path in (layout / folder).glob("*.mha")}
+    assert {case.file_name for case in spider.select_cases(spider.list_series(layout))} == published
+
+
 def test_values_of_structures_do_not_overlap():
     values = [value for ranges in spider.VALUES.values() for one in ranges for value in one]
     assert len(values) == len(set(values)) == 1 + 1 + 25 + 25 + 25

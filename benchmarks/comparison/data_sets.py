@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +11,17 @@ import SimpleITK as sitk
 
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, assign_folds
-from nnunetv2_diffusion.files import write_json
+from nnunetv2_diffusion.files import read_json, write_json
 from nnunetv2_diffusion.imaging.grid import Grid, model_grid, to_ras
 from nnunetv2_diffusion.imaging.intensity import normalize_intensity
 from nnunetv2_diffusion.imaging.reading import read_scan
 from nnunetv2_diffusion.imaging.resampling import resample_to_grid
-from nnunetv2_diffusion.spider import VALUES, Series, list_series, select_cases
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, SPLITS_FILE, dataset_name
+from nnunetv2_diffusion.spider import DISCS, IMAGES, MASKS, VALUES, VERTEBRAE, Series, list_series, select_cases
 
 SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
 NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}
-SLICE_LABELS = {"background": 0, "discs": 1, "vertebrae": 2}
+SLICE_LABELS = {"background": 0, DISCS: 1, VERTEBRAE: 2}
 FIELD_OF_VIEW = 320.0  # mm; of the converter's 320 pixels of 1 mm
 
 
@@ -49,7 +49,7 @@ def write_raw(name: str, mri: Path, raw: Path, size: int, folds: int) -> RawData
         ValueError: fewer patients than folds, or a scan that cannot be converted.
     """
     source = mri / name
-    if not (source / "images").is_dir():
+    if not (source / IMAGES).is_dir():
         raise FileNotFoundError(f"{source / 'images'} does not exist; name the folder of the real MRI with --mri")
     raw.mkdir(parents=True, exist_ok=True)
     return (_spider_layout if name == SPIDER_LAYOUT else _slices)(source, raw, size, folds)
@@ -98,20 +98,20 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
 
 
 def _holds_vertebrae(source: Path, case: Series) -> bool:
-    mask = read_scan(source / "masks" / case.file_name)
+    mask = read_scan(source / MASKS / case.file_name)
     values = np.unique(sitk.GetArrayFromImage(mask))
-    return any(value in span for value in values.tolist() for span in VALUES["vertebrae"])
+    return any(value in span for value in values.tolist() for span in VALUES[VERTEBRAE])
 
 
 def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
-    name = f"Dataset{NUMBERS[DISCS_AND_VERTEBRAE]:03d}_{DISCS_AND_VERTEBRAE}"
+    name = dataset_name(NUMBERS[DISCS_AND_VERTEBRAE], DISCS_AND_VERTEBRAE)
     folder = raw / name
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     cases, incomplete = [], []
-    for path in sorted((source / "images").glob("*.nii.gz")):
+    for path in sorted((source / IMAGES).glob("*.nii.gz")):
         case = path.name.removesuffix(".nii.gz")
-        image, labels = (to_ras(read_scan(source / part / path.name)) for part in ("images", "labels"))
+        image, labels = (to_ras(read_scan(source / part / path.name)) for part in (IMAGES, "labels"))
         if set(SLICE_LABELS.values()) - set(np.unique(sitk.GetArrayFromImage(labels)).tolist()):
             incomplete.append(case)
             continue
@@ -121,9 +121,9 @@ def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
         labels = sitk.Cast(resample_to_grid(labels, grid, "nearest"), sitk.sitkUInt8)
         sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case}.nii.gz"))
         cases.append(case)
-    write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / "splits_final.json", indent=4)
+    write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / SPLITS_FILE, indent=4)
     description = {"channel_names": {"0": "MRI"}, "labels": SLICE_LABELS, "file_ending": ".nii.gz"}
-    write_json({**description, "numTraining": len(cases)}, folder / "dataset.json", indent=4)
+    write_json({**description, "numTraining": len(cases)}, folder / DATASET_FILE, indent=4)
     notes = []
     if incomplete:
         notes.append(
@@ -139,6 +139,6 @@ def _plane(image: sitk.Image, size: int) -> Grid:
     return model_grid(image, max(length / size, *image.GetSpacing()[1:]))
 
 
-def case_splits(preprocessed: Path, name: str) -> Splits:
-    """The folds that nnU-Net trains the dataset `name` by."""
-    return json.loads((preprocessed / name / "splits_final.json").read_text())
+def case_splits(datasets: Path, name: str) -> Splits:
+    """The folds of the dataset `name` in nnUNet_raw or, those that nnU-Net trains by, in nnUNet_preprocessed."""
+    return read_json(datasets / name / SPLITS_FILE, list, remedy="remove the folder and run again")

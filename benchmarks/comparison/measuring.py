@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +14,19 @@ import pandas as pd
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from comparison.data_sets import RawData, case_splits
-from comparison.models import Model
+from comparison.models import ComparedModel
 from comparison.probe import THIRDS, changed_by_noise, sample_variance
-from comparison.training import Workspace
+from comparison.workspace import Workspace
 from nnunetv2_diffusion.diffusion import to_x_start
+from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
-from nnunetv2_diffusion.inference.prediction import choose_device, predict_validation
+from nnunetv2_diffusion.inference.prediction import choose_device, predict_validation, validation_items
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
-from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, VALIDATION, fold_folder
 from nnunetv2_diffusion.planning.stages import mask_heads
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.metrics import dice
@@ -43,13 +43,13 @@ class Measured:
         masks: case -> file of its predicted mask.
     """
 
-    model: Model
+    model: ComparedModel
     dice: pd.DataFrame
     facts: dict[str, Any]
     masks: dict[str, Path] = field(default_factory=dict)
 
 
-def measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int) -> Measured:
+def measure(workspace: Workspace, data: RawData, model: ComparedModel, probe_slices: int) -> Measured:
     """Predict every fold's validation cases and score them; of diffusion models probe up to `probe_slices` a fold.
 
     What nnU-Net prints goes to a log.
@@ -59,7 +59,7 @@ def measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int
         return _measure(workspace, data, model, probe_slices)
 
 
-def _measure(workspace: Workspace, data: RawData, model: Model, probe_slices: int) -> Measured:
+def _measure(workspace: Workspace, data: RawData, model: ComparedModel, probe_slices: int) -> Measured:
     folder = workspace.model_folder(data, model)
     masks: dict[str, Path] = {}
     facts, rows = [], []
@@ -74,15 +74,15 @@ def _measure(workspace: Workspace, data: RawData, model: Model, probe_slices: in
             allow_tqdm=False,
         )
         predictor.initialize_from_trained_model_folder(folder, [fold])
-        probed = _validation_slices(workspace, data, predictor, split["val"][:probe_slices])
+        probed = _validation_slices(workspace, predictor, fold, probe_slices)
         _warm_up(predictor, probed[0].image)
         predicted = predict_validation(predictor, folder, fold)
         if not model.diffuses:
-            predicted = folder / f"fold_{fold}" / "validation"
+            predicted = fold_folder(folder, fold) / VALIDATION
         of_fold = {case: predicted / f"{case}.nii.gz" for case in split["val"]}
         rows += [{"fold": fold, **row} for row in _score(workspace.preprocessed / data.name, of_fold)]
         masks |= of_fold
-        facts.append({**predictor.timing(), **_training_facts(folder / f"fold_{fold}"), **_settings(predictor)})
+        facts.append({**predictor.timing(), **_training_facts(fold_folder(folder, fold)), **_settings(predictor)})
         if model.diffuses:
             facts[-1] |= _probe(predictor, probed)
     return Measured(model, annotated_structures(pd.DataFrame(rows)), _over_folds(facts, rows), masks)
@@ -96,7 +96,7 @@ def annotated_structures(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
     """Dice of each case and structure against nnU-Net's copy of the reference."""
-    labels = read_labels(preprocessed / "dataset.json")
+    labels = read_labels(preprocessed / DATASET_FILE)
     rows = []
     for case, path in masks.items():
         reference = read_volume(preprocessed / "gt_segmentations" / path.name).array
@@ -108,11 +108,11 @@ def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def _training_facts(fold_folder: Path) -> dict[str, float]:
+def _training_facts(fold: Path) -> dict[str, float]:
     """Steps, batch size and seconds a step, from what nnU-Net noted while it trained."""
-    checkpoint = load_checkpoint(fold_folder / "checkpoint_final.pth")
+    checkpoint = load_checkpoint(fold / CHECKPOINT)
     log = checkpoint["logging"]
-    debug = json.loads((fold_folder / "debug.json").read_text())
+    debug = read_json(fold / "debug.json")
     steps = checkpoint["current_epoch"] * int(debug["num_iterations_per_epoch"])
     seconds = np.subtract(log["epoch_end_timestamps"], log["epoch_start_timestamps"]).sum()
     return {
@@ -149,27 +149,18 @@ class _Slice:
     x_start: torch.Tensor
 
 
-def _validation_slices(
-    workspace: Workspace, data: RawData, predictor: DiffusionPredictor, cases: Sequence[str]
-) -> list[_Slice]:
+def _validation_slices(workspace: Workspace, predictor: DiffusionPredictor, fold: int, count: int) -> list[_Slice]:
+    """The first `count` of a fold's validation cases."""
     configuration, plans = predictor.configuration_manager, predictor.plans_manager
-    folder = workspace.preprocessed / data.name / configuration.data_identifier
-    previous = None
-    if configuration.previous_stage_name is not None:
-        baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
-        previous = str(baseline / "predicted_next_stage" / predictor.configuration_name)
-    dataset = infer_dataset_class(str(folder))(str(folder), list(cases), previous)
+    folder = workspace.preprocessed / plans.dataset_name / configuration.data_identifier
+    dataset = infer_dataset_class(str(folder))(str(folder))
     heads = mask_heads(plans.plans, predictor.dataset_json)["heads"]
-    labels = predictor.label_manager.foreground_labels
     slices = []
-    for case in cases:
-        image, segmentation, mask, _ = dataset.load_case(case)
-        image, segmentation = np.asarray(image[:]), np.asarray(segmentation[:]).clip(min=0)
-        if previous is not None:
-            image = np.vstack((image, convert_labelmap_to_one_hot(mask[:], labels, image.dtype)))
+    for item in itertools.islice(validation_items(predictor, fold, folder), count):
+        segmentation = np.asarray(dataset.load_case(Path(item["ofile"]).name)[1][:]).clip(min=0)
         x_start = to_x_start(np.concatenate([np.isin(segmentation, head) for head in heads]).astype(np.float32))
         patch = configuration.patch_size
-        image, x_start = _on_patch(image, patch, 0.0), _on_patch(x_start, patch, -1.0)
+        image, x_start = _on_patch(item["data"].numpy(), patch, 0.0), _on_patch(x_start, patch, -1.0)
         slices.append(_Slice(image.to(predictor.device), x_start.to(predictor.device)))
     return slices
 

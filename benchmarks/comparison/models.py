@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from comparison.trainers.fixed_length import FULL_LENGTH
+from nnunetv2_diffusion import nnunet_names
 from nnunetv2_diffusion.nnunet_names import stage_name
 from nnunetv2_diffusion.planning.stages import baseline_of
 
 NNUNET, IISDM, SPINESEGDIFF, PRESEG = KINDS = ("nnunet", "iisdm", "spinesegdiff", "preseg")
 TRAINERS = {
-    NNUNET: "nnUNetTrainer",
+    NNUNET: nnunet_names.TRAINER,
     IISDM: "nnUNetTrainerIISDM",
-    SPINESEGDIFF: "nnUNetTrainerSpineSegDiff",
-    PRESEG: "nnUNetTrainerSpineSegDiffPreSeg",
+    SPINESEGDIFF: nnunet_names.SPINESEGDIFF,
+    PRESEG: nnunet_names.PRESEG,
 }
 FEWEST_STEPS, TIMESTEPS_A_STEP = 5, 20
 
 
 @dataclass(frozen=True)
-class Model:
+class ComparedModel:
     """A row of the table.
 
     Attributes:
@@ -45,8 +47,8 @@ class Model:
 
 
 def trainer_name(kind: str, steps: int | None) -> str:
-    """The name of the trainer that `training.write_trainers` writes: `nnUNetTrainer_500steps`."""
-    return f"{TRAINERS[kind]}_{'full_length' if steps is None else f'{steps}steps'}"
+    """The name of a trainer of `trainers/fixed_length.py`: `nnUNetTrainer_500steps`."""
+    return f"{TRAINERS[kind]}_{FULL_LENGTH if steps is None else f'{steps}steps'}"
 
 
 def stage_sampling_steps(timesteps: int) -> int:
@@ -56,7 +58,7 @@ def stage_sampling_steps(timesteps: int) -> int:
 
 def chosen_models(
     kinds: Sequence[str], timesteps: Sequence[int], base: str, steps: int | None, iisdm_sampling_steps: int
-) -> list[Model]:
+) -> list[ComparedModel]:
     """The models of the kinds asked for, in the order of KINDS; pre-segmentation brings nnU-Net with it.
 
     Args:
@@ -68,12 +70,12 @@ def chosen_models(
     """
     wanted = set(kinds) | ({NNUNET} if PRESEG in kinds else set())
     models = [
-        Model("nnU-Net", NNUNET, trainer_name(NNUNET, steps), baseline_of(base)),
-        Model("IISDM", IISDM, trainer_name(IISDM, steps), base, {"sampling_steps": iisdm_sampling_steps}),
-        Model("SpineSegDiff", SPINESEGDIFF, trainer_name(SPINESEGDIFF, steps), base),
+        ComparedModel("nnU-Net", NNUNET, trainer_name(NNUNET, steps), baseline_of(base)),
+        ComparedModel("IISDM", IISDM, trainer_name(IISDM, steps), base, {"sampling_steps": iisdm_sampling_steps}),
+        ComparedModel("SpineSegDiff", SPINESEGDIFF, trainer_name(SPINESEGDIFF, steps), base),
     ]
     for number in sorted(set(timesteps)):
         name, trainer = f"SpineSegDiff after nnU-Net, T = {number}", trainer_name(PRESEG, steps)
         sampling = {"sampling_steps": stage_sampling_steps(number)}
-        models.append(Model(name, PRESEG, trainer, stage_name(baseline_of(base), number), sampling, number))
+        models.append(ComparedModel(name, PRESEG, trainer, stage_name(baseline_of(base), number), sampling, number))
     return [model for model in models if model.kind in wanted]

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from machine import machine
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.paths import nnUNet_preprocessed
 from tqdm import tqdm
 
+from machine import machine
 from nnunetv2_diffusion.files import write_csv, write_text
 from nnunetv2_diffusion.imaging.drawing import panels, save, styled
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.prediction import validation_items
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.uncertainty import (
     case_calibration,
@@ -100,12 +101,12 @@ class ValidationCases:
     """
 
     def __init__(self, folder: Path, folds: Sequence[int] | None, device: torch.device):
-        numbers = folds or sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
+        numbers = folds or numbered_folds_with(folder)
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no numbered fold: name the folder of a trained model")
-        self.labels = read_labels(folder / "dataset.json")
+        self.labels = read_labels(folder / DATASET_FILE)
         self.jobs: list[tuple[DiffusionPredictor, list[dict[str, Any]]]] = []
-        self._references: dict[str, np.ndarray] = {}
+        self.references: dict[str, np.ndarray] = {}
         for fold in numbers:
             predictor = DiffusionPredictor(
                 uncertainty=True,
@@ -128,7 +129,7 @@ class ValidationCases:
         folder = Path(nnUNet_preprocessed) / predictor.plans_manager.dataset_name / "gt_segmentations"
         for item in items:
             case = Path(item["ofile"]).name
-            self._references[case] = read_volume(folder / f"{case}{ending}").array
+            self.references[case] = read_volume(folder / f"{case}{ending}").array
 
     def measure(self, rows: Sequence[tuple[str, dict[str, float]]]) -> pd.DataFrame:
         """A row for each setting, in the order given; the first one is what differences are taken from."""
@@ -170,7 +171,7 @@ class ValidationCases:
         )
         uncertainty = maps_on_image_grid(predictor.maps, properties, plans, configuration)[0]
         case = Path(item["ofile"]).name
-        reference = self._references[case]
+        reference = self.references[case]
         quality, _ = case_quality(reference, prediction, uncertainty, self.labels)
         bins = case_calibration(reference, prediction, probabilities, self.labels)
         return {

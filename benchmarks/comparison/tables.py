@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from machine import machine
 
 from comparison.measuring import Measured
 from comparison.models import IISDM, NNUNET, PRESEG, SPINESEGDIFF
 from comparison.probe import THIRDS
+from machine import machine
 from nnunetv2_diffusion.files import write_csv, write_text
 from nnunetv2_diffusion.scoring.labels import display_name
 

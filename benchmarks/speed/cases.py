@@ -13,7 +13,7 @@ from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.metrics import dice
-from speed.methods import Runner
+from speed.methods import LoadedMethod
 from speed.planned import quietly
 
 
@@ -22,22 +22,22 @@ def synthetic_slice(size: int) -> torch.Tensor:
     return torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def case_files(runner: Runner, images: Path) -> list[list[str]]:
+def case_files(loaded: LoadedMethod, images: Path) -> list[list[str]]:
     """The files of each case, one a channel.
 
     Raises:
         FileNotFoundError: no case there.
     """
-    ending = runner.predictor.dataset_json["file_ending"]
+    ending = loaded.predictor.dataset_json["file_ending"]
     files = create_lists_from_splitted_dataset_folder(str(images), ending)
     if not files:
         raise FileNotFoundError(f"{images} holds no image named <case>_0000{ending}")
     return files
 
 
-def preprocessed(runner: Runner, files: list[str]) -> tuple[torch.Tensor, dict]:
+def preprocessed(loaded: LoadedMethod, files: list[str]) -> tuple[torch.Tensor, dict]:
     """nnU-Net's preprocessed data [C, slices, H, W] of a case, and its properties."""
-    predictor = runner.predictor if runner.baseline is None else runner.baseline
+    predictor = loaded.predictor if loaded.baseline is None else loaded.baseline
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     with quietly():
@@ -51,16 +51,16 @@ def central_slice(data: torch.Tensor) -> torch.Tensor:
     return data[:, middle : middle + 1].clone()
 
 
-def mean_dice(runner: Runner, images: Path, labels: Path, dataset_json: Path) -> float:
+def mean_dice(loaded: LoadedMethod, images: Path, labels: Path, dataset_json: Path) -> float:
     """Mean over cases of the mean Dice over structures, on the images' own grid."""
-    scheme, predictor = read_labels(dataset_json), runner.predictor
+    scheme, predictor = read_labels(dataset_json), loaded.predictor
     ending = predictor.dataset_json["file_ending"]
     scores = []
-    for files in case_files(runner, images):
-        data, properties = preprocessed(runner, files)
-        runner.prepare(data)
+    for files in case_files(loaded, images):
+        data, properties = preprocessed(loaded, files)
+        loaded.prepare(data)
         prediction = convert_predicted_logits_to_segmentation_with_correct_shape(
-            runner(data).cpu(),
+            loaded(data).cpu(),
             predictor.plans_manager,
             predictor.configuration_manager,
             predictor.label_manager,

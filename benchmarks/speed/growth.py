@@ -16,6 +16,7 @@ import torch
 
 from nnunetv2_diffusion.inference.batched_predictor import BatchedPredictor
 from nnunetv2_diffusion.scans import load_model, segment
+from nnunetv2_diffusion.spider import IMAGES, MASKS
 from speed.measuring import median_ratio, seconds_in_turns
 from speed.planned import SPACING, quietly
 
@@ -95,7 +96,7 @@ def converter_rows(
 ) -> Iterator[dict[str, Any]]:
     """Seconds of `spinesegdiff convert` with 1, 2 … processes on as many cores; the ratio is to the first number."""
     scans = _copies(spider, scratch / "scans", copies)
-    series = len(list((scans / "images").iterdir()))
+    series = len(list((scans / IMAGES).iterdir()))
     seconds: dict[int, list[float]] = {number: [] for number in processes}
     for turn in range(repeats):
         for number in processes:
@@ -163,9 +164,9 @@ def _spinesegdiff(*arguments: object, cores: int | None = None) -> None:
 
 def _copies(spider: Path, folder: Path, copies: int) -> Path:
     """A folder in SPIDER's layout with links to every scan and mask, `copies` times under other patients' numbers."""
-    if not list((spider / "images").glob("*.mha")):
+    if not list((spider / IMAGES).glob("*.mha")):
         raise FileNotFoundError(f"{spider / 'images'} holds no *.mha; name a folder in SPIDER's layout with --spider")
-    for part in ("images", "masks"):
+    for part in (IMAGES, MASKS):
         (folder / part).mkdir(parents=True)
         for path in (spider / part).glob("*.mha"):
             patient, _, series = path.name.partition("_")

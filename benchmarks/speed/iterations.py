@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -12,9 +11,10 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunetv2_diffusion.inference.predictor import make_trainers_known
+from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PLANS, make_trainers_known
 from speed.measuring import peak_memory_mib, synchronize
-from speed.planned import PLANS, quietly
+from speed.planned import quietly
 
 PARTS = ("loader", "forward", "loss", "backward", "optimiser")
 
@@ -32,10 +32,10 @@ def start_trainer(
         device: to train on.
     """
     make_trainers_known()
-    plans = json.loads((preprocessed / f"{PLANS}.json").read_text())
+    plans = read_json(preprocessed / f"{PLANS}.json")
     if batch_size is not None:
         plans["configurations"][configuration]["batch_size"] = batch_size
-    dataset = json.loads((preprocessed / "dataset.json").read_text())
+    dataset = read_json(preprocessed / DATASET_FILE)
     # This process alone loads and augments, so that the loader's time is seen.
     os.environ["nnUNet_n_proc_DA"] = "0"
     with quietly():

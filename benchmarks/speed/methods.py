@@ -18,6 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2_diffusion.diffusion import ddim, sampling_timesteps
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.nnunet_names import folds_with
 from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps, StepUncertaintyEnsemble, probabilities_to_logits
 from nnunetv2_diffusion.sampling.noise import SamplingNoise
 from nnunetv2_diffusion.sampling.sampler import pred_x_start
@@ -57,7 +58,7 @@ class Method:
         return {name: value for name, value in named.items() if value is not None}
 
 
-class Runner:
+class LoadedMethod:
     """A method with its models loaded.
 
     Args:
@@ -85,7 +86,7 @@ class Runner:
     def prepare(self, data: torch.Tensor) -> None:
         """What is not to be timed: for the refinement alone, the baseline's mask."""
         if self.method.kind == PRESEG:
-            self._mask = (data, self._with_mask(data))
+            self._mask = (data, self.with_mask(data))
 
     def __call__(self, data: torch.Tensor) -> torch.Tensor:
         """nnU-Net's logits [K, slices, H, W] of preprocessed data [C, slices, H, W]."""
@@ -94,7 +95,7 @@ class Runner:
                 self.prepare(data)
             data = self._mask[1]
         elif self.method.kind == PRESEG_WITH_BASELINE:
-            data = self._with_mask(data)
+            data = self.with_mask(data)
         return _window(self.predictor, data)
 
     def warm_up(self, data: torch.Tensor) -> None:
@@ -117,7 +118,7 @@ class Runner:
     def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor], output: object) -> None:
         self._plain_evaluations += len(arguments[0])
 
-    def _with_mask(self, data: torch.Tensor) -> torch.Tensor:
+    def with_mask(self, data: torch.Tensor) -> torch.Tensor:
         """The data and the baseline's mask as one channel a foreground label, as nnU-Net's cascade appends it."""
         labels = self.baseline.label_manager
         mask = labels.convert_logits_to_segmentation(_window(self.baseline, data).float().cpu())
@@ -128,7 +129,7 @@ class Runner:
 
 def _load(folder: Path, device: torch.device, method: Method | None) -> nnUNetPredictor:
     """Our predictor for a method of ours; without one nnU-Net's own, for its own model."""
-    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))[:1]
+    folds = folds_with(folder)[:1]
     with quietly():
         options = {"device": device, "allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
         if method is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -20,23 +19,42 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from nnunetv2_diffusion.files import read_json, write_json
+from nnunetv2_diffusion.nnunet_names import (
+    CHECKPOINT,
+    DATASET_FILE,
+    PLANS,
+    PLANS_FILE,
+    PREPROCESSED,
+    PRESEG,
+    RAW,
+    RESULTS,
+    SPINESEGDIFF,
+    TRAINER,
+    ModelName,
+    dataset_name,
+    fold_folder,
+    make_trainers_known,
+    stage_name,
+)
+
 DATASET = 900
-NAME = f"Dataset{DATASET}_Synthetic"
-PLANS = "nnUNetPlans"
+NAME = dataset_name(DATASET, "Synthetic")
 CASES = 8
 LABELS = {"background": 0, "vertebrae": 1, "discs": 2, "canal": 3}
 TIMESTEPS = 30
-VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA")
+FOLDERS = {RAW: "raw", PREPROCESSED: "preprocessed", RESULTS: "results"}
+VARIABLES = (*FOLDERS, "nnUNet_n_proc_DA")
 SPACING = (4.0, 1.0, 1.0)
 TRAINED = {
-    "baseline": ("nnUNetTrainer", "2d"),
-    "model": ("nnUNetTrainerSpineSegDiff", "2d"),
-    "preseg": ("nnUNetTrainerSpineSegDiffPreSeg", f"2d_preseg_T{TIMESTEPS}"),
+    "baseline": ModelName(TRAINER, PLANS, "2d"),
+    "model": ModelName(SPINESEGDIFF, PLANS, "2d"),
+    "preseg": ModelName(PRESEG, PLANS, stage_name("2d", TIMESTEPS)),
 }
 
 
 @dataclass(frozen=True)
-class Workspace:
+class SyntheticProject:
     """nnU-Net's folders below `root`."""
 
     root: Path
@@ -44,13 +62,13 @@ class Workspace:
     @property
     def preprocessed(self) -> Path:
         """The synthetic dataset's folder in nnUNet_preprocessed."""
-        return self.root / "preprocessed" / NAME
+        return self.root / FOLDERS[PREPROCESSED] / NAME
 
     def enter(self) -> None:
         """Name the folders in nnU-Net's environment variables."""
-        for name in ("raw", "preprocessed", "results"):
+        for variable, name in FOLDERS.items():
             (self.root / name).mkdir(parents=True, exist_ok=True)
-            os.environ[f"nnUNet_{name}"] = str(self.root / name)
+            os.environ[variable] = str(self.root / name)
         os.environ["nnUNet_n_proc_DA"] = "1"
 
     def plan(self, size: int) -> None:
@@ -63,7 +81,7 @@ class Workspace:
 
         from nnunetv2_diffusion.planning.planner import plan_dataset
 
-        _write_raw(self.root / "raw" / NAME, size)
+        _write_raw(self.root / FOLDERS[RAW] / NAME, size)
         with quietly(), _threads_for_processes():
             extract_fingerprints([DATASET], num_processes=1, verbose=False, show_progress_bar=False)
             plan_experiments([DATASET])
@@ -72,31 +90,30 @@ class Workspace:
 
     def untrained(self, kind: str) -> Path:
         """The folder of an untrained model, written as nnU-Net writes a trained one; `kind` is a key of TRAINED."""
-        trainer_name, configuration = TRAINED[kind]
-        folder = self.root / "results" / NAME / f"{trainer_name}__{PLANS}__{configuration}"
+        folder = self.root / FOLDERS[RESULTS] / NAME / str(TRAINED[kind])
         if not folder.exists():
             with quietly():
-                self._write_model(folder, trainer_name, configuration)
+                self._write_model(folder, TRAINED[kind])
         return folder
 
-    def _write_model(self, folder: Path, trainer_name: str, configuration: str) -> None:
+    def _write_model(self, folder: Path, model: ModelName) -> None:
         from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-        from nnunetv2_diffusion.inference.predictor import make_trainers_known
-
         make_trainers_known()
-        plans = json.loads((self.preprocessed / f"{PLANS}.json").read_text())
-        dataset = json.loads((self.preprocessed / "dataset.json").read_text())
+        plans = read_json(self.preprocessed / f"{PLANS}.json")
+        dataset = read_json(self.preprocessed / DATASET_FILE)
         torch.manual_seed(0)
-        trainer_class = recursive_find_trainer_class_by_name(trainer_name)
-        trainer = trainer_class({**plans, "continue_training": False}, configuration, 0, dataset, torch.device("cpu"))
+        trainer_class = recursive_find_trainer_class_by_name(model.trainer)
+        settings = {**plans, "continue_training": False}
+        trainer = trainer_class(settings, model.configuration, 0, dataset, torch.device("cpu"))
         trainer.initialize()
-        if trainer_name == "nnUNetTrainer":
+        if model.trainer == TRAINER:
             trainer.inference_allowed_mirroring_axes = (0, 1)  # nnU-Net's default, set where its training starts
-        (folder / "fold_0").mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
-        for name, content in (("plans", plans), ("dataset", dataset)):
-            (folder / f"{name}.json").write_text(json.dumps(content))
+        fold = fold_folder(folder, 0)
+        fold.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(str(fold / CHECKPOINT))
+        write_json(plans, folder / PLANS_FILE)
+        write_json(dataset, folder / DATASET_FILE)
 
 
 def _write_raw(folder: Path, size: int) -> None:
@@ -115,7 +132,7 @@ def _write_raw(folder: Path, size: int) -> None:
         _write(image.astype(np.float32), folder / "imagesTr" / f"case_{case}_0000.nii.gz")
         _write(labels, folder / "labelsTr" / f"case_{case}.nii.gz")
     description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": CASES, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(description))
+    write_json(description, folder / DATASET_FILE)
 
 
 def _write(array: np.ndarray, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from speed.measuring import in_a_fresh_process, median_ratio, peak_memory_mib, seconds_in_turns
-from speed.methods import FOLDERS, NNUNET, OURS, PRESEG, PRESEG_WITH_BASELINE, PUBLISHED, Method, Runner
+from speed.methods import FOLDERS, NNUNET, OURS, PRESEG, PRESEG_WITH_BASELINE, PUBLISHED, LoadedMethod, Method
 
 LARGE = 150  # evaluations above which a row is timed once: minutes on a CPU
 
@@ -47,21 +47,21 @@ def measure(
         times_nnunet: the row's seconds over nnU-Net's; None without its model.
         speedup_over_published: the published way's seconds, with the row's S and steps, over the row's.
     """
-    runner = Runner(method, folders, device)
-    runs = {"row": runner}
+    loaded = LoadedMethod(method, folders, device)
+    runs = {"row": loaded}
     if "baseline" in folders:
-        runs["nnunet"] = Runner(Method(NNUNET), folders, device)
-    settings = None if runner.network is None else runner.network.sampling
+        runs["nnunet"] = LoadedMethod(Method(NNUNET), folders, device)
+    settings = None if loaded.network is None else loaded.network.sampling
     if method.kind == OURS:
-        runs["published"] = Runner(Method(PUBLISHED, settings.samples, settings.sampling_steps), folders, device)
+        runs["published"] = LoadedMethod(Method(PUBLISHED, settings.samples, settings.sampling_steps), folders, device)
     for each in runs.values():
         each.prepare(data)
         each.warm_up(data)
-    before = runner.evaluations()
+    before = loaded.evaluations()
     turns = 1 if settings is not None and settings.samples * settings.sampling_steps > LARGE else repeats
     timed = seconds_in_turns([partial(each, data) for each in runs.values()], turns)
     seconds = dict(zip(runs, timed, strict=True))
-    network, encoder = ((now - then) / turns for now, then in zip(runner.evaluations(), before, strict=True))
+    network, encoder = ((now - then) / turns for now, then in zip(loaded.evaluations(), before, strict=True))
     return {
         "method": method.name,
         "samples": None if settings is None else settings.samples,
@@ -95,7 +95,7 @@ def memory_of(task: dict[str, Any]) -> dict[str, float | None]:
     torch.set_num_threads(task["threads"])
     device = torch.device(task["device"])
     folders = {kind: Path(folder) for kind, folder in task["folders"].items()}
-    runner, data = Runner(Method(**task["method"]), folders, device), torch.load(task["data"])
-    runner.prepare(data)
-    runner(data)
+    loaded, data = LoadedMethod(Method(**task["method"]), folders, device), torch.load(task["data"])
+    loaded.prepare(data)
+    loaded(data)
     return {"peak_memory_mib": peak_memory_mib(device)}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from machine import machine
 
+from machine import machine
 from nnunetv2_diffusion.files import write_csv, write_text
 
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}

@@ -20,11 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one, else cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the phantoms; default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew; default: keep finished stages")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew; default: keep finished steps")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the demo."""
     from nnunetv2_diffusion.demo.run import run_demo
 
-    run_demo(args.out, args.spider, args.patients, args.seed, args.device, args.compare, args.overwrite)
+    run_demo(
+        args.out,
+        data=args.spider,
+        patients=args.patients,
+        seed=args.seed,
+        device=args.device,
+        compare=args.compare,
+        overwrite=args.overwrite,
+    )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nnunetv2_diffusion.nnunet_names import PRESEG, SPINESEGDIFF, TRAINER, stage_name
+
 SMALL = "2d_small"
-SMALL_IISDM = "2d_small_iisdm"
+SMALL_IISDM = f"{SMALL}_iisdm"
 TIMESTEPS = 30  # of the pre-segmentation stage
-PRESEG = f"{SMALL}_preseg_T{TIMESTEPS}"
 OPTIMISER_STEPS = 1250  # five of nnU-Net's epochs
 
 
 @dataclass(frozen=True)
-class Model:
+class DemoModel:
     """A row of the table; all rows take the same number of optimiser steps a fold.
 
     Attributes:
@@ -41,15 +42,20 @@ class Model:
 
 
 # Both folds of nnU-Net: what refines its masks must train on masks of cases that it has not seen.
-BASELINE = Model("nnU-Net", "nnUNetTrainer_5epochs", folds=(0, 1))
+BASELINE = DemoModel("nnU-Net", f"{TRAINER}_5epochs", folds=(0, 1))
 MODELS = (
     BASELINE,
-    Model("IISDM", "nnUNetTrainerIISDM_5epochs", SMALL_IISDM, compared_only=True, draws=True),
-    Model("SpineSegDiff", "nnUNetTrainerSpineSegDiff_5epochs", draws=True),
-    Model("SpineSegDiff + pre-segmentation", "nnUNetTrainerSpineSegDiffPreSeg_5epochs", PRESEG, refines=BASELINE.name),
+    DemoModel("IISDM", "nnUNetTrainerIISDM_5epochs", SMALL_IISDM, compared_only=True, draws=True),
+    DemoModel("SpineSegDiff", f"{SPINESEGDIFF}_5epochs", draws=True),
+    DemoModel(
+        "SpineSegDiff + pre-segmentation",
+        f"{PRESEG}_5epochs",
+        stage_name(SMALL, TIMESTEPS),
+        refines=BASELINE.name,
+    ),
 )
 
 
-def chosen_models(compare: bool) -> list[Model]:
+def chosen_models(compare: bool) -> list[DemoModel]:
     """The rows of this run."""
     return [model for model in MODELS if compare or not model.compared_only]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from nnunetv2_diffusion.demo.cohort import choose_patients
 from nnunetv2_diffusion.demo.models import OPTIMISER_STEPS
+from nnunetv2_diffusion.demo.output import PICTURES, TABLE, open_folder
 from nnunetv2_diffusion.demo.pictures import draw_case, draw_samples, save_png
-from nnunetv2_diffusion.demo.pipeline import DRAWN_SAMPLES, Demo, choose_patients, open_folder
-from nnunetv2_diffusion.demo.scores import as_text, collect
+from nnunetv2_diffusion.demo.steps import DRAWN_SAMPLES, PREDICTIONS, SCORES, Demo, sample_folder
+from nnunetv2_diffusion.demo.table import CASES_FILE, as_text, collect
 from nnunetv2_diffusion.files import write_csv
+from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX
 from nnunetv2_diffusion.inference.prediction import choose_device
-from nnunetv2_diffusion.pipeline.stages import describe_seconds
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE
+from nnunetv2_diffusion.pipeline.processes import describe_seconds
+from nnunetv2_diffusion.pipeline.steps import LOGS, Cost
 from nnunetv2_diffusion.scoring.labels import read_labels
 
 MASK = ".nii.gz"
@@ -21,6 +27,7 @@ MASK = ".nii.gz"
 
 def run_demo(
     folder: Path | str,
+    *,
     data: Path | str | None = None,
     patients: int | None = None,
     seed: int = 0,
@@ -41,7 +48,7 @@ def run_demo(
 
     Raises:
         ValueError, OSError: bad arguments or data.
-        RuntimeError: a stage failed.
+        RuntimeError: a step failed.
     """
     if seed < 0:
         raise ValueError(f"the seed must be 0 or more, not {seed}")
@@ -50,7 +57,7 @@ def run_demo(
     demo = Demo(folder, data, training, unseen, seed, choose_device(device).type, compare)
     open_folder(demo, overwrite)
     _introduce(demo)
-    costs = demo.runner().run(demo.stages())
+    costs = demo.runner().run(demo.steps())
     _report(demo, costs)
 
 
@@ -64,46 +71,52 @@ def _introduce(demo: Demo) -> None:
         print(f"$ export {name}={environment[name]}")
 
 
-def _report(demo: Demo, costs: dict[str, dict[str, float]]) -> None:
-    table = collect(demo.models, demo.folder / "scores", demo.folder / "predictions")
-    write_csv(table, demo.folder / "results.csv")
-    pictures = _draw(demo)
-    seconds, cpu = (sum(cost[key] for cost in costs.values()) for key in ("seconds", "cpu_seconds"))
+def _report(demo: Demo, costs: Mapping[str, Cost]) -> None:
+    table = collect(demo.models, demo.folder / SCORES, demo.folder / PREDICTIONS)
+    write_csv(table, demo.folder / TABLE)
+    _draw_cases(demo)
+    if demo.compare:
+        _draw_samples(demo)
+    seconds, cpu_seconds = (sum(values) for values in zip(*costs.values(), strict=True))
     kind = "phantoms" if demo.data is None else "patients"
     print(f"\nDice on {len(demo.unseen)} unseen {kind}, mean ± standard deviation, after {OPTIMISER_STEPS} steps each:")
     print(as_text(table))
-    print(f"\n{describe_seconds(seconds)} in all ({describe_seconds(cpu)} of processor time) on {demo.device}")
-    print(f"table: {demo.folder / 'results.csv'}\npictures: {pictures}\nlogs: {demo.folder / 'logs'}")
+    print(f"\n{describe_seconds(seconds)} in all ({describe_seconds(cpu_seconds)} of processor time) on {demo.device}")
+    print(f"table: {demo.folder / TABLE}\npictures: {demo.folder / PICTURES}\nlogs: {demo.folder / LOGS}")
     if demo.data is None:
         print("Phantoms stand in for patients: the figures show that the pipeline works, not how well it segments MRI.")
 
 
-def _draw(demo: Demo) -> Path:
-    """A picture of every unseen case; with --compare also the single samples of the first."""
-    pictures, unseen = demo.folder / "pictures", demo.unseen_folder
-    labels = read_labels(unseen / "dataset.json")
-    scores = {model: pd.read_csv(demo.folder / "scores" / model.slug / "cases.csv") for model in demo.models}
-    cases = sorted(path.name.removesuffix(MASK) for path in (unseen / "labelsTr").glob(f"*{MASK}"))
-    for case in tqdm(cases, desc="pictures", unit="case", disable=None):
+def _draw_cases(demo: Demo) -> None:
+    """A picture of every unseen case."""
+    labels = read_labels(demo.unseen_folder / DATASET_FILE)
+    scores = {model: pd.read_csv(demo.folder / SCORES / model.slug / CASES_FILE) for model in demo.models}
+    for case in tqdm(_unseen_cases(demo), desc="pictures", unit="case", disable=None):
         masks, maps = {}, {}
         for model, table in scores.items():
             name = f"{model.name}\nDice {table.loc[table['case'] == case, 'dice'].mean():.3f}"
-            masks[name] = demo.folder / "predictions" / model.slug / f"{case}{MASK}"
-            maps[name] = demo.folder / "predictions" / model.slug / f"{case}_uncertainty{MASK}"
-        save_png(draw_case(*_files(unseen, case), masks, maps, labels, case), pictures / f"{case}.png")
+            masks[name] = demo.folder / PREDICTIONS / model.slug / f"{case}{MASK}"
+            maps[name] = demo.folder / PREDICTIONS / model.slug / f"{case}{UNCERTAINTY_SUFFIX}{MASK}"
+        figure = draw_case(*_image_and_reference(demo, case), masks, maps, labels, case)
+        save_png(figure, demo.folder / PICTURES / f"{case}.png")
+
+
+def _draw_samples(demo: Demo) -> None:
+    """The single samples of the first unseen case."""
+    case = _unseen_cases(demo)[0]
     samples = {
-        model.name: [
-            demo.folder / "samples" / model.slug / f"seed_{seed}" / f"{cases[0]}{MASK}"
-            for seed in range(1, DRAWN_SAMPLES + 1)
-        ]
+        model.name: [demo.folder / sample_folder(model, seed) / f"{case}{MASK}" for seed in range(1, DRAWN_SAMPLES + 1)]
         for model in demo.models
-        if model.draws and demo.compare
+        if model.draws
     }
-    if samples:
-        figure = draw_samples(*_files(unseen, cases[0]), samples, labels, f"Single samples of {cases[0]}")
-        save_png(figure, pictures / f"samples_{cases[0]}.png")
-    return pictures
+    labels = read_labels(demo.unseen_folder / DATASET_FILE)
+    figure = draw_samples(*_image_and_reference(demo, case), samples, labels, f"Single samples of {case}")
+    save_png(figure, demo.folder / PICTURES / f"samples_{case}.png")
 
 
-def _files(unseen: Path, case: str) -> tuple[Path, Path]:
-    return unseen / "imagesTr" / f"{case}_0000{MASK}", unseen / "labelsTr" / f"{case}{MASK}"
+def _unseen_cases(demo: Demo) -> list[str]:
+    return sorted(path.name.removesuffix(MASK) for path in (demo.unseen_folder / "labelsTr").glob(f"*{MASK}"))
+
+
+def _image_and_reference(demo: Demo, case: str) -> tuple[Path, Path]:
+    return demo.unseen_folder / "imagesTr" / f"{case}_0000{MASK}", demo.unseen_folder / "labelsTr" / f"{case}{MASK}"

@@ -5,8 +5,6 @@ The images stand in for SPIDER where it is not at hand; nothing learned from the
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,25 @@ import pandas as pd
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from nnunetv2_diffusion.phantoms.rendering import FIRST_DISC, Grid, degrade, render
+from nnunetv2_diffusion.files import write_whole
+from nnunetv2_diffusion.imaging.grid import Grid
+from nnunetv2_diffusion.imaging.writing import write_image
+from nnunetv2_diffusion.phantoms.rendering import degrade, render
 from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
+from nnunetv2_diffusion.spider import (
+    DISCS,
+    FIRST_DISC,
+    GRADINGS_FILE,
+    IMAGES,
+    MASKS,
+    MODALITIES,
+    OVERVIEW_FILE,
+    VALUES,
+    VERTEBRAE,
+    Series,
+)
 
-SERIES = ("t1", "t2")
+CONTRASTS = MODALITIES["T1wT2w"]
 GRADING_COLUMNS = {
     "Modic": "modic",
     "UP endplate": "upper_endplate",
@@ -68,11 +81,13 @@ def make_spine(patient: int, seed: int = 0, height: float = 280.0) -> tuple[Spin
     return build_spine(rng, findings, bottom=-height / 2 + rng.uniform(50.0, 62.0)), findings
 
 
-def make_scan(spine: Spine, patient: int, series: str, seed: int, protocol: Protocol) -> tuple[sitk.Image, sitk.Image]:
-    """One series: image (int16) and mask (uint8, SPIDER's label values), positioned and degraded in its own way."""
-    rng = np.random.default_rng([seed, patient, 1 + SERIES.index(series)])
+def make_scan(
+    spine: Spine, patient: int, contrast: str, seed: int, protocol: Protocol
+) -> tuple[sitk.Image, sitk.Image]:
+    """One scan ("t1" or "t2"), positioned and degraded in its own way: image (int16), mask (uint8, SPIDER's values)."""
+    rng = np.random.default_rng([seed, patient, 1 + CONTRASTS.index(contrast)])
     grid = _position(spine, np.random.default_rng([seed, patient, 3]), rng, protocol)
-    signal, label = render(spine, grid, series, texture_seed=[seed, patient, 4])
+    signal, label = render(spine, grid, contrast, texture_seed=[seed, patient, 4])
     voxels = degrade(
         signal,
         protocol.in_plane,
@@ -81,7 +96,7 @@ def make_scan(spine: Spine, patient: int, series: str, seed: int, protocol: Prot
         rng=rng,
         brightness=rng.uniform(400.0, 1600.0),
     )
-    return _as_image(voxels, grid), _as_image(label, grid)
+    return grid.image(voxels), grid.image(label)
 
 
 def write_phantoms(
@@ -109,22 +124,18 @@ def write_phantoms(
     folder, protocol, patients = Path(folder), protocol or Protocol(), sorted(set(patients))
     if not patients or patients[0] < 1 or seed < 0:
         raise ValueError(f"phantoms need patient numbers from 1 and a seed from 0, not {patients} and {seed}")
-    partial = folder / "partial"
-    for name in (partial, folder / "images", folder / "masks"):
-        name.mkdir(parents=True, exist_ok=True)
     overview, gradings = [], []
     for patient in tqdm(patients, desc="phantoms", unit="patient", disable=not progress):
         spine, findings = make_spine(patient, seed, protocol.height)
-        for series in SERIES:
-            image, mask = make_scan(spine, patient, series, seed, protocol)
-            name = f"{patient}_{series}"
-            _write(image, partial, folder / "images" / f"{name}.mha")
-            _write(mask, partial, folder / "masks" / f"{name}.mha")
-            overview.append(_overview_row(name, patient, series, mask, protocol))
+        for contrast in CONTRASTS:
+            image, mask = make_scan(spine, patient, contrast, seed, protocol)
+            series = Series(patient, contrast, contrast)
+            write_image(image, folder / IMAGES / series.file_name)
+            write_image(mask, folder / MASKS / series.file_name)
+            overview.append(_overview_row(series, mask, protocol))
         gradings += _grading_rows(patient, findings, mask)
-    _write(pd.DataFrame(overview), partial, folder / "overview.csv")
-    _write(pd.DataFrame(gradings), partial, folder / "radiological_gradings.csv")
-    shutil.rmtree(partial)
+    _write_table(overview, folder / OVERVIEW_FILE)
+    _write_table(gradings, folder / GRADINGS_FILE)
     return folder
 
 
@@ -142,29 +153,22 @@ def _position(spine: Spine, patient_rng: np.random.Generator, rng: np.random.Gen
     centre = np.array([0.0, middle + 26.0, 0.0]) + patient_rng.uniform(-6.0, 6.0, size=3) * (0.4, 1.0, 1.0)
     centre += rng.uniform(-2.0, 2.0, size=3) * (0.4, 1.0, 1.0)
     origin = centre - direction @ (np.array(spacing) * (np.array(size) - 1) / 2)
-    return Grid(size, spacing, origin, direction)
+    return Grid(size, spacing, tuple(origin.tolist()), tuple(direction.ravel().tolist()))
 
 
-def _as_image(voxels: np.ndarray, grid: Grid) -> sitk.Image:
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin.tolist())
-    image.SetDirection(grid.direction.ravel().tolist())
-    return image
-
-
-def _overview_row(name: str, patient: int, series: str, mask: sitk.Image, protocol: Protocol) -> dict[str, object]:
-    values = np.unique(sitk.GetArrayViewFromImage(mask))
+def _overview_row(series: Series, mask: sitk.Image, protocol: Protocol) -> dict[str, object]:
+    values = np.unique(sitk.GetArrayViewFromImage(mask)).tolist()
+    numbers = {name: sum(value in span for value in values for span in VALUES[name]) for name in (VERTEBRAE, DISCS)}
     return {
-        "new_file_name": name,
-        "num_vertebrae": int(np.sum((values > 0) & (values < 100)) + np.sum((values > 100) & (values < 126))),
-        "num_discs": int(np.sum(values >= FIRST_DISC)),
-        "sex": "FM"[patient % 2],
+        "new_file_name": series.name,
+        "num_vertebrae": numbers[VERTEBRAE],
+        "num_discs": numbers[DISCS],
+        "sex": "FM"[series.patient % 2],
         "subset": "training",
         "Manufacturer": "Phantom",
         "MRAcquisitionType": "2D",
         "PixelSpacing": f"[{protocol.in_plane}, {protocol.in_plane}]",
-        "SeriesDescription": f"SAG {series.upper()} phantom",
+        "SeriesDescription": f"SAG {series.series.upper()} phantom",
         "SliceThickness": protocol.slice_distance,
         "SpacingBetweenSlices": protocol.slice_distance,
     }
@@ -182,11 +186,5 @@ def _grading_rows(patient: int, findings: tuple[DiscFinding, ...], mask: sitk.Im
     ]
 
 
-def _write(content: sitk.Image | pd.DataFrame, partial: Path, path: Path) -> None:
-    """Write whole or not at all."""
-    unfinished = partial / path.name
-    if isinstance(content, sitk.Image):
-        sitk.WriteImage(content, str(unfinished), useCompression=True)
-    else:
-        content.to_csv(unfinished, index=False)
-    os.replace(unfinished, path)
+def _write_table(rows: list[dict[str, object]], path: Path) -> None:
+    write_whole(path, lambda partial: pd.DataFrame(rows).to_csv(partial, index=False))

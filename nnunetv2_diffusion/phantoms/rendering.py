@@ -5,17 +5,14 @@ The edge of a shape is spread over one voxel, and thin subslices are averaged ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.phantoms.spine import Body, Disc, Pose, Spine
+from nnunetv2_diffusion.spider import CANAL_VALUE, FIRST_DISC, PARTLY_VISIBLE
 
 SUBSLICES = 3  # odd: the mask is the middle one
-CANAL = 100
-PARTLY_VISIBLE = 100  # added to a vertebra that the upper edge cuts
-FIRST_DISC = 201
 
 # Relative signal of each tissue; the nucleus goes by Pfirrmann grade 1 to 5, Modic changes by type 1 to 3.
 SIGNALS = {
@@ -32,32 +29,11 @@ SIGNALS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A scan's geometry as in ITK: size, spacing and the columns of `direction` go by (x, y, z); the world is LPS."""
-
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: np.ndarray  # [3]
-    direction: np.ndarray  # [3, 3]
-
-    def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World coordinates (left, posterior, superior) of all voxels, each float32 [z * SUBSLICES, y, x]."""
-        x, y, z = (np.arange(n, dtype=np.float32) for n in self.size)
-        z = (np.arange(self.size[2] * SUBSLICES, dtype=np.float32) - (SUBSLICES - 1) / 2) / SUBSLICES
-        columns = self.direction * np.array(self.spacing)
-        return tuple(
-            (self.origin[axis] + columns[axis, 0] * x[None, None] + columns[axis, 1] * y[None, :, None]
-             + columns[axis, 2] * z[:, None, None]).astype(np.float32)
-            for axis in range(3)
-        )  # fmt: skip
-
-
 class Canvas:
     """A volume under the brush: signal and SPIDER labels, each [slices * SUBSLICES, rows, columns]."""
 
     def __init__(self, grid: Grid) -> None:
-        self.left, self.posterior, self.superior = grid.coordinates()
+        self.left, self.posterior, self.superior = subslice_coordinates(grid)
         self.pixel = min(grid.spacing)
         self.signal = np.zeros(self.left.shape, np.float32)
         self.label = np.zeros(self.left.shape, np.uint8)
@@ -76,6 +52,18 @@ class Canvas:
         self.signal[block] += cover * (signal - self.signal[block])
         if label is not None:
             self.label[block][distance < 0] = label
+
+
+def subslice_coordinates(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """World coordinates (left, posterior, superior) in mm, each float32 [slices * SUBSLICES, rows, columns]."""
+    x, y = (np.arange(n, dtype=np.float32) for n in grid.size[:2])
+    z = (np.arange(grid.size[2] * SUBSLICES, dtype=np.float32) - (SUBSLICES - 1) / 2) / SUBSLICES
+    columns = np.reshape(grid.direction, (3, 3)) * np.array(grid.spacing)
+    return tuple(
+        (grid.origin[axis] + columns[axis, 0] * x[None, None] + columns[axis, 1] * y[None, :, None]
+         + columns[axis, 2] * z[:, None, None]).astype(np.float32)
+        for axis in range(3)
+    )  # fmt: skip
 
 
 def render(spine: Spine, grid: Grid, series: str, texture_seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +162,7 @@ def _paint_canal(canvas: Canvas, spine: Spine, tissue: dict) -> None:
     canvas.paint(np.maximum(np.hypot(across, canvas.left / 1.6) - radius - 2.5, beyond_end), tissue["ligament"])
     epidural = np.hypot(across - radius - 0.5, canvas.left / 2) - 3.0
     canvas.paint(np.maximum(epidural, beyond_end), tissue["fat"])
-    canvas.paint(np.maximum(tube, beyond_end), tissue["csf"], CANAL)
+    canvas.paint(np.maximum(tube, beyond_end), tissue["csf"], CANAL_VALUE)
     cord = np.hypot(across + 0.5, canvas.left / 1.3) - np.clip((canvas.superior - spine.conus) / 8.0, -1.0, 4.0)
     canvas.paint(cord, tissue["cord"])
     roots = np.hypot(across - 0.45 * radius, canvas.left / 2.5) - 0.28 * radius

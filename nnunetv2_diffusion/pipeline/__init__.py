@@ -1,1 +1,1 @@
-"""Stages of commands with logs that resume."""
+"""Steps that resume: commands and functions run one after the other, each with its log and a marker once finished."""

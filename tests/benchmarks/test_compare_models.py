@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import math
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +18,20 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import nn
 
+import compare_models
+from comparison import data_sets, models, probe, tables, training
+from comparison.measuring import Measured, annotated_structures
+from comparison.trainers import fixed_length
+from comparison.workspace import TRAINERS_FOLDER, Workspace
+from helpers.command_recorder import Recorder
 from helpers.nnunet_samples import threads_for_processes
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import compare_models  # noqa: E402
-from comparison import data_sets, models, probe, tables, training  # noqa: E402
-from comparison.measuring import Measured, annotated_structures  # noqa: E402
-
-from nnunetv2_diffusion.networks import DiffusionNetwork  # noqa: E402
-from nnunetv2_diffusion.settings import DiffusionSettings  # noqa: E402
+from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.pipeline.steps import Runner
+from nnunetv2_diffusion.settings import Settings
 
 SIDE = 64
 
@@ -50,7 +53,7 @@ class CopyingDenoiser(nn.Module):
 
 
 def network(copies: bool, **settings) -> DiffusionNetwork:
-    return DiffusionNetwork(CopyingDenoiser(copies), DiffusionSettings(**settings)).eval()
+    return DiffusionNetwork(CopyingDenoiser(copies), Settings().updated(settings)).eval()
 
 
 def mask_of(share: float) -> torch.Tensor:
@@ -79,7 +82,7 @@ def test_mirrored_samples_differ_by_their_mirroring():
     blind.denoiser.forward = lambda image, x_t, t, features=None: torch.cat([0 * ramp, ramp], dim=1)
     expected = np.var([p, p, p[::-1], p[::-1]], axis=0).mean()
     assert probe.sample_variance(blind, ramp, mirrored=True) == pytest.approx(expected, rel=1e-4)
-    assert blind.settings.samples == 4 and blind.settings.mirror_samples
+    assert blind.sampling.samples == 4 and blind.sampling.mirror_samples
 
 
 def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
@@ -97,16 +100,20 @@ def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
     assert late["foreground"] == pytest.approx(changed / (share + (1 - share) * called), abs=0.03)
 
 
-def test_noise_predictions_are_judged_by_their_x_start():
-    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half."""
+def test_answers_are_judged_by_the_x_start_that_they_imply():
+    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half.
+
+    An ε of x_t itself implies x_0 = x_t (1 - sqrt(1 - ᾱ)) / sqrt(ᾱ), whose argmax is always x_t's.
+    """
     arguments = torch.zeros(1, 1, SIDE, SIDE), mask_of(0.5)
-    as_mask, as_noise = (
+    as_mask, as_velocity, as_noise = (
         probe.changed_by_noise(
             network(copies=True, timesteps=100, prediction=prediction), *arguments, torch.Generator().manual_seed(0)
         )
-        for prediction in ("x_start", "noise")
+        for prediction in ("x_start", "velocity", "noise")
     )
     assert as_mask["middle"]["pixels"] > 0.1
+    assert as_velocity["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
     assert as_noise["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
 
 
@@ -118,8 +125,66 @@ def test_variance_over_samples_agrees_with_the_ensembles_own():
 
 
 def test_steps_are_epochs_times_iterations():
-    assert training.length_of(500) == (5, 100)
-    assert all(np.prod(training.length_of(steps)) == steps for steps in range(1, 60))
+    assert fixed_length.length_of(500) == (5, 100)
+    assert all(np.prod(fixed_length.length_of(steps)) == steps for steps in range(1, 60))
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("steps", [None, 1, 500])
+def test_nnunet_finds_a_trainer_of_any_length(kind, steps, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS_FOLDER))
+    name = models.trainer_name(kind, steps)
+    with contextlib.redirect_stdout(None):
+        trainer = recursive_find_trainer_class_by_name(name)
+    assert (trainer.__name__, trainer.steps) == (name, steps)
+    assert models.TRAINERS[kind] in [base.__name__ for base in trainer.__mro__]
+    validates = trainer.perform_actual_validation is nnUNetTrainer.perform_actual_validation
+    assert validates == (kind == models.NNUNET)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainer_5epochs", "nnUNetTrainerOther_5steps", "x_full_length", "steps"])
+def test_other_names_are_left_to_others(name):
+    assert not hasattr(fixed_length, name)
+
+
+def workspace_with_plans(root: Path, recorder: Recorder, monkeypatch) -> tuple[Workspace, data_sets.RawData]:
+    """Two folds of one case each, planned for two pre-segmentation stages; the commands are recorded."""
+    monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, {}, recorder))
+    workspace, data = Workspace(root, "cpu", 5, 1), data_sets.RawData(602, "Dataset602_x")
+    folder = workspace.preprocessed / data.name
+    folder.mkdir(parents=True)
+    folds = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+    stages = {"2d_small": {"next_stage": ["2d_small_preseg_T4", "2d_small_preseg_T9"]}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": stages}))
+    return workspace, data
+
+
+def test_folds_are_trained_once_and_validated_again_for_a_new_stage(tmp_path: Path, monkeypatch):
+    """The files are those that nnU-Net leaves: checkpoint, validation masks, masks for the next stages."""
+    recorder = Recorder()
+    workspace, data = workspace_with_plans(tmp_path, recorder, monkeypatch)
+    (baseline,) = models.chosen_models(["nnunet"], [], "2d_small", 5, 2)
+
+    def commands() -> list[str]:
+        recorder.calls.clear()
+        training.train_all(workspace, data, [baseline])
+        return [" ".join(command) for command, _, _ in recorder.calls]
+
+    train = "nnUNetv2_train 602 2d_small {} -tr nnUNetTrainer_5steps -device cpu"
+    assert commands() == [train.format(0), train.format(1)]
+    folder = tmp_path / "results" / data.name / "nnUNetTrainer_5steps__nnUNetPlans__2d_small"
+    for fold, case in enumerate("ab"):
+        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
+        (folder / f"fold_{fold}" / "checkpoint_final.pth").touch()
+        (folder / f"fold_{fold}" / "validation" / f"{case}.nii.gz").touch()
+        for timesteps in (4, 9):
+            stage = folder / "predicted_next_stage" / f"2d_small_preseg_T{timesteps}"
+            stage.mkdir(parents=True, exist_ok=True)
+            (stage / f"{case}.b2nd").touch()
+    assert commands() == []
+    (stage / "b.b2nd").unlink()
+    assert commands() == [train.format(1) + " --val"]
 
 
 def test_stage_sampling_steps_are_the_targets():
@@ -136,6 +201,8 @@ def test_pre_segmentation_brings_nnunet_and_follows_it():
     assert {model.trainer for model in chosen} == {"nnUNetTrainer_20steps", "nnUNetTrainerSpineSegDiffPreSeg_20steps"}
     full = models.chosen_models(["nnunet", "spinesegdiff"], [30], "2d_spinesegdiff", None, 1000)
     assert [model.configuration for model in full] == ["2d", "2d_spinesegdiff"]
+    _, refined = models.chosen_models(["preseg"], [30], "2d_spinesegdiff", None, 1000)
+    assert refined.configuration == "2d_preseg_T30"  # whatever it inherits from, it refines nnU-Net's 2d
 
 
 def write_slices(folder: Path, cases: int = 5) -> None:
@@ -198,7 +265,7 @@ def test_folds_that_do_not_fit_are_refused():
 
 
 def measured(name: str, kind: str, scores: list[float], seconds: float, stage: int | None = None, **facts):
-    model = models.Model(name, kind, "trainer", "2d", timesteps=stage)
+    model = models.ComparedModel(name, kind, "trainer", "2d", timesteps=stage)
     dice = pd.DataFrame(
         [{"case": f"c{i}", "fold": 0, "structure": "discs", "dice": score} for i, score in enumerate(scores)]
         + [{"case": "c0", "fold": 0, "structure": "spinal_canal", "dice": float("nan")}]
@@ -253,51 +320,41 @@ def test_tables_hold_means_over_cases_and_the_very_command(tmp_path: Path):
     assert set(table["command"]) == {"python compare --work w"} and torch.__version__ in table["machine"].iloc[0]
 
 
-def test_a_bad_request_is_one_line(tmp_path: Path, capsys):
+def test_a_bad_request_is_one_line(tmp_path: Path, capsys, restored_environment: None):
     arguments = ["--work", str(tmp_path / "work"), "--mri", str(tmp_path), "--results", str(tmp_path)]
-    with keeping_environment():
-        assert compare_models.main(arguments) == 2
-        assert "--mri" in capsys.readouterr().err
-        assert compare_models.main([*arguments, "--steps", "0"]) == 2
-        assert "--steps must be at least 1" in capsys.readouterr().err
-        assert compare_models.main([*arguments, "--folds", "2"]) == 2
-        assert "folds 3, not 2" in capsys.readouterr().err
+    assert compare_models.main(arguments) == 2
+    assert "--mri" in capsys.readouterr().err
+    assert compare_models.main([*arguments, "--steps", "0"]) == 2
+    assert "--steps must be at least 1" in capsys.readouterr().err
+    assert compare_models.main([*arguments, "--folds", "2"]) == 2
+    assert "folds 3, not 2" in capsys.readouterr().err
 
 
-@contextlib.contextmanager
-def keeping_environment():
-    kept = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
-
-
-def in_this_process(name: str, arguments: list[str], log: Path, **environment: str) -> None:
-    """`training.stock_command` without the seconds that a new process takes to import PyTorch."""
-    module, function = training.ENTRY_POINTS[name]
+def in_this_process(command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
+    """In place of `execute_and_watch`: without the seconds that a new process takes to import PyTorch."""
+    (entry_point,) = importlib.metadata.entry_points(group="console_scripts", name=command[0])
     with pytest.MonkeyPatch.context() as patch, threads_for_processes(), log.open("w") as output:
-        patch.setattr(sys, "argv", [name, *arguments])
+        patch.setattr(sys, "argv", command)
         for variable, value in environment.items():
             patch.setenv(variable, value)
         with contextlib.redirect_stdout(output):
-            getattr(__import__(module, fromlist=[function]), function)()
+            entry_point.load()()
+    return 0
 
 
-def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys):
+def test_one_step_of_the_whole_comparison(tmp_path: Path, monkeypatch, capsys, restored_environment: None):
     """nnU-Net, IISDM and pre-segmentation at two lengths; a second run trains nothing again."""
     write_slices(tmp_path / "mri" / data_sets.DISCS_AND_VERTEBRAE)
-    monkeypatch.setattr(training, "stock_command", in_this_process)
+    monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, os.environ, in_this_process))
     arguments = f"--work {tmp_path}/work --mri {tmp_path}/mri --results {tmp_path}/results --steps 1 --threads 1"
     arguments += " --datasets discs_and_vertebrae_2d --size 32 --folds 2 --probe-slices 1 --iisdm-sampling-steps 2"
     arguments += " --models nnunet iisdm preseg --timesteps 4"
-    with keeping_environment(), threads_for_processes():
+    with threads_for_processes():
         assert compare_models.main(arguments.split()) == 0, capsys.readouterr().err
         printed = capsys.readouterr().out
         assert compare_models.main([*arguments.split(), "--models", "iisdm"]) == 0
-    assert len(re.findall(r"^\[\d/6\] .*: trained in \d+ s", printed, re.M)) == 6
-    assert len(re.findall(rf"^\[\d/2\] .*: {training.KEPT}", capsys.readouterr().out, re.M)) == 2
+    assert len(re.findall(r"^\[\d/6\] .*, fold \d\n\$ nnUNetv2_train .*\n  done in \d+ s", printed, re.M)) == 6
+    assert len(re.findall(r"^\[\d/2\] .*\n\$ .*\n  kept from an earlier run", capsys.readouterr().out, re.M)) == 2
     table = pd.read_csv(tmp_path / "results" / "compare_models_discs_and_vertebrae_2d.csv")
     assert set(table["model"]) == {"IISDM"} and (table["optimiser_steps"] == 1).all()
     assert list(table["structure"]) == ["discs", "vertebrae", "mean"] and (table["cases"] == 4).all()

@@ -6,26 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 import torch
 
+import sampling
+from comparison.sweep import ValidationCases, sweep_rows
 from helpers.nnunet_samples import TinyProject
+from nnunetv2_diffusion.inference.prediction import predict_validation
 from nnunetv2_diffusion.scoring.metrics import dice
-from nnunetv2_diffusion.settings import DiffusionSettings
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from nnunetv2_diffusion.settings import Process, Sampling
 
 
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script and its package can be imported."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-def test_rows_vary_one_setting_and_leave_out_what_cannot_be(benchmarks: None):
-    from comparison.sweep import sweep_rows
-
-    default = DiffusionSettings(timesteps=20, sampling_steps=10, ensemble_steps=5)
-    rows = sweep_rows(default, [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
+def test_rows_vary_one_setting_and_leave_out_what_cannot_be():
+    default = Sampling(sampling_steps=10, ensemble_steps=5)
+    rows = sweep_rows(default, Process(timesteps=20), [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
     assert rows == [
         ("default", {}),
         ("sampling_steps", {"sampling_steps": 1}),
@@ -38,8 +32,6 @@ def test_rows_vary_one_setting_and_leave_out_what_cannot_be(benchmarks: None):
 
 
 def test_a_sweep_of_a_trained_model(tiny: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture):
-    import sampling
-
     arguments = ["--model", str(tiny.model()), "--name", "tiny", "--results", str(tmp_path), "--threads", "1"]
     arguments += ["--steps", "1", "3", "--samples", "2", "--ensemble-steps", "2", "--early-stops"]
     assert sampling.main(arguments) == 0
@@ -57,11 +49,6 @@ def test_a_sweep_of_a_trained_model(tiny: TinyProject, tmp_path: Path, capsys: p
 
 def test_dice_of_the_sweep_is_that_of_the_masks_that_validate_writes(tiny: TinyProject):
     """`spinesegdiff validate`'s masks, read from their files."""
-    import SimpleITK as sitk
-    from comparison.sweep import ValidationCases
-
-    from nnunetv2_diffusion.inference.prediction import predict_validation
-
     cases = ValidationCases(tiny.model(), [0], torch.device("cpu"))
     measured = cases.measure([("default", {})])["dice"].iloc[0]
     predictor, items = cases.jobs[0]
@@ -70,14 +57,12 @@ def test_dice_of_the_sweep_is_that_of_the_masks_that_validate_writes(tiny: TinyP
     for item in items:
         case = Path(item["ofile"]).name
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{case}.nii.gz")))
-        reference = cases._references[case]
+        reference = cases.references[case]
         scores.append(sum(dice(reference == label, mask == label) for label in (1, 2)) / 2)
     assert measured == pytest.approx(sum(scores) / len(scores))
 
 
 def test_a_model_without_folds_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
-    import sampling
-
     assert sampling.main(["--model", str(tmp_path), "--name", "none"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("sampling.py: error: ") and error.count("\n") == 1

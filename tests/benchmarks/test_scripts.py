@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -10,25 +9,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from helpers.network_samples import SETTINGS, images, network
+import inference
+import scaling
+import training
+from helpers.network_samples import images, network, sampled
 from helpers.nnunet_samples import PATCH, TinyProject
+from nnunetv2_diffusion.planning.planner import add_configurations
+from speed.cases import mean_dice, synthetic_slice
+from speed.methods import (
+    NNUNET,
+    OURS,
+    PRESEG,
+    PRESEG_WITH_BASELINE,
+    LoadedMethod,
+    Method,
+    predict_published_way,
+)
+from speed.planned import quietly
+from speed.rows import measure, memory_of, methods
+from speed.tables import write_inference
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts and their package can be imported."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-@pytest.fixture
-def folders(tiny: TinyProject) -> dict[str, Path]:
-    """Tiny trained models."""
-    return {"baseline": tiny.model(trainer="TinyPlainTrainer"), "model": tiny.model()}
 
 
 @pytest.mark.parametrize("script", ["inference", "training"])
@@ -40,9 +47,7 @@ def test_help(script: str):
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_published_way_computes_what_ours_does_with_as_many_evaluations(regions: bool):
-    from speed.methods import predict_published_way
-
-    net = network(dataclasses.replace(SETTINGS, mirror_samples=False), regions=regions)
+    net = network(sampled(mirror_samples=False), regions=regions)
     ours = net.predict(images())
     counted = net.network_evaluations, net.encoder_evaluations
     published = predict_published_way(net, images())
@@ -52,10 +57,6 @@ def test_the_published_way_computes_what_ours_does_with_as_many_evaluations(regi
 
 
 def test_rows_of_trained_models(folders: dict[str, Path]):
-    from speed.cases import synthetic_slice
-    from speed.methods import NNUNET, OURS
-    from speed.rows import measure, methods
-
     wanted = methods([1, 3], [2, 4, 8], folders)
     assert len([method for method in wanted if method.kind == OURS]) == 8  # a grid of six, in float32, the default
     rows = {kind: next(m for m in wanted if m.kind == kind) for kind in (NNUNET, OURS)}
@@ -69,15 +70,12 @@ def test_rows_of_trained_models(folders: dict[str, Path]):
 
 def test_dice_of_real_files_is_that_of_nnunets_own_prediction(folders: dict[str, Path], tiny: TinyProject, tmp_path):
     """nnU-Net's masks, scored with a Dice written out here."""
-    import numpy as np
-    import SimpleITK as sitk
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from speed.cases import mean_dice
-    from speed.methods import NNUNET, Method, Runner
-
     raw = tiny.root / "raw" / f"Dataset{tiny.dataset()}_Tiny"
     found = mean_dice(
-        Runner(Method(NNUNET), folders, CPU), raw / "imagesTr", raw / "labelsTr", folders["baseline"] / "dataset.json"
+        LoadedMethod(Method(NNUNET), folders, CPU),
+        raw / "imagesTr",
+        raw / "labelsTr",
+        folders["baseline"] / "dataset.json",
     )
     predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(folders["baseline"]), [0])
@@ -96,8 +94,6 @@ def test_dice_of_real_files_is_that_of_nnunets_own_prediction(folders: dict[str,
 
 
 def test_every_part_of_a_training_iteration_is_timed(tiny: TinyProject):
-    import training
-
     preprocessed = str(tiny.preprocessed(tiny.dataset()))
     task = {"preprocessed": preprocessed, "configuration": "2d", "batch_size": 3, "device": "cpu", "threads": 1}
     rows = training.compare(task, ("TinyPlainTrainer", "TinyDiffusionTrainer"), iterations=3, memory=False)
@@ -109,8 +105,6 @@ def test_every_part_of_a_training_iteration_is_timed(tiny: TinyProject):
 
 
 def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp_path: Path):
-    from speed.tables import write_inference
-
     row = {"method": "ours", "samples": 4, "steps": 10, "network_evaluations": 40.0, "seconds": 1.234567}
     write_inference([row], tmp_path, "inference", "cpu", "a slice", "python benchmarks/inference.py")
     text = (tmp_path / "inference.md").read_text()
@@ -122,12 +116,9 @@ def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp
 
 
 def test_inference_with_trained_models_from_the_command_line(
-    folders: dict[str, Path], tiny: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], tiny: TinyProject, tmp_path: Path, restored_environment: None
 ):
-    import inference
 
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA"):
-        monkeypatch.setenv(name, "")  # the script sets them
     raw = tiny.root / "raw" / f"Dataset{tiny.dataset()}_Tiny"
     arguments = ["--images", raw / "imagesTr", "--labels", raw / "labelsTr", "--results", tmp_path, "--no-memory"]
     arguments += [part for kind, folder in folders.items() for part in (f"--{kind}", folder)]
@@ -140,18 +131,12 @@ def test_inference_with_trained_models_from_the_command_line(
 
 
 def test_inference_refuses_models_without_images(tmp_path: Path, capsys: pytest.CaptureFixture):
-    import inference
-
     assert inference.main(["--model", str(tmp_path)]) == 2
     assert "--images" in capsys.readouterr().err
 
 
-def test_training_from_the_command_line(tiny: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import training
-
+def test_training_from_the_command_line(tiny: TinyProject, tmp_path: Path, restored_environment: None):
     preprocessed = tiny.preprocessed(tiny.dataset())
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA"):
-        monkeypatch.setenv(name, "")
     arguments = ["--preprocessed", preprocessed, "--batch-size", 0, "--iterations", 1, "--no-memory", "--threads", 1]
     assert training.main([str(argument) for argument in [*arguments, "--results", tmp_path]]) == 0
     table = pd.read_csv(tmp_path / "training_cpu.csv")
@@ -160,9 +145,6 @@ def test_training_from_the_command_line(tiny: TinyProject, tmp_path: Path, monke
 
 
 def test_peak_memory_is_told(folders: dict[str, Path], tmp_path: Path):
-    from speed.cases import synthetic_slice
-    from speed.rows import memory_of
-
     torch.save(synthetic_slice(PATCH[0]), tmp_path / "slice.pt")
     method = {"kind": "ours", "samples": 2, "steps": 2, "precision": "auto"}
     names = {kind: str(folder) for kind, folder in folders.items()}
@@ -171,13 +153,9 @@ def test_peak_memory_is_told(folders: dict[str, Path], tmp_path: Path):
 
 
 def test_slices_and_the_converter_from_the_command_line(
-    tmp_path: Path, real_mri: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, real_mri: Path, restored_environment: None, capsys: pytest.CaptureFixture
 ):
-    import scaling
-    from speed.planned import VARIABLES
 
-    for name in VARIABLES:  # the script names its own folders; the test's are restored afterwards
-        monkeypatch.setenv(name, "1")
     spider = tmp_path / "spider"
     for part in ("images", "masks"):
         (spider / part).mkdir(parents=True)
@@ -197,21 +175,12 @@ def test_slices_and_the_converter_from_the_command_line(
 
 
 def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
-    import scaling
-
     assert scaling.main(["--spider", str(tmp_path / "none"), "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scaling.py: error: ") and error.count("\n") == 1
 
 
 def test_pre_segmentation_is_measured_with_the_baselines_own_mask(tiny: TinyProject):
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
-    from speed.cases import synthetic_slice
-    from speed.methods import PRESEG, PRESEG_WITH_BASELINE, Method, Runner
-    from speed.planned import quietly
-
-    from nnunetv2_diffusion.planning.planner import add_configurations
-
     number = tiny.dataset()
     plans_file = tiny.preprocessed(number) / "nnUNetPlans.json"
     add_configurations(plans_file, timesteps=[6], previous_trainer="TinyPlainTrainer")
@@ -221,13 +190,14 @@ def test_pre_segmentation_is_measured_with_the_baselines_own_mask(tiny: TinyProj
         stage = tiny.train(number, 0, "TinyPreSeg", configuration="2d_preseg_T6")
     folders = {"baseline": tiny.model(trainer="TinyPlainTrainer"), "preseg": stage}
     data = synthetic_slice(PATCH[0])
-    alone, with_baseline = (Runner(Method(kind, 2, 3), folders, CPU) for kind in (PRESEG, PRESEG_WITH_BASELINE))
+    kinds = PRESEG, PRESEG_WITH_BASELINE
+    alone, with_baseline = (LoadedMethod(Method(kind, 2, 3), folders, CPU) for kind in kinds)
     alone.prepare(data)
     torch.testing.assert_close(alone(data), with_baseline(data))
     assert (alone.evaluations()[0], with_baseline.evaluations()[0]) == (6, 6 + 4)
     baseline = alone.baseline
     labels: LabelManager = baseline.label_manager
     mask = labels.convert_logits_to_segmentation(baseline.predict_sliding_window_return_logits(data).float())
-    appended = alone._with_mask(data)[1:]
+    appended = alone.with_mask(data)[1:]
     for channel, label in zip(appended, labels.foreground_labels, strict=True):
         assert torch.equal(channel, (torch.as_tensor(mask) == label).float())

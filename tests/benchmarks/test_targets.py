@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import inference
+import training
 from nnunetv2_diffusion.sampling.precision import fast_bfloat16
+from speed import methods
+from speed.cases import synthetic_slice
+from speed.methods import OURS, Method
+from speed.planned import VARIABLES, SyntheticProject
+from speed.rows import measure, memory_in_a_fresh_process
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 CPU = torch.device("cpu")
 TURNS = 3
 GPU_SPEEDUP, CPU_SPEEDUP = 5.0, 1.6
@@ -27,24 +33,21 @@ pytestmark = pytest.mark.benchmark
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyntheticProject]:
     """nnU-Net's folders with a synthetic dataset of 320 x 320 pixels, planned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        from speed.planned import VARIABLES, Workspace
-
         for name in VARIABLES:
             patch.setenv(name, "")
-        made = Workspace(tmp_path_factory.mktemp("planned"))
+        made = SyntheticProject(tmp_path_factory.mktemp("planned"))
         made.enter()
         made.plan(320)
         yield made
 
 
 @pytest.fixture(scope="module")
-def folders(workspace) -> dict[str, Path]:
+def folders(project: SyntheticProject) -> dict[str, Path]:
     """Untrained models."""
-    return {kind: workspace.untrained(kind) for kind in ("baseline", "model", "preseg")}
+    return {kind: project.untrained(kind) for kind in ("baseline", "model", "preseg")}
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +58,6 @@ def all_threads(one_thread: None) -> None:
 
 def measured(folders: dict[str, Path], device: torch.device, kind: str, *counts: int) -> dict:
     """A row of inference.py's table."""
-    from speed import methods
-    from speed.cases import synthetic_slice
-    from speed.rows import measure
 
     row = measure(methods.Method(getattr(methods, kind), *counts), folders, synthetic_slice(320), device, TURNS)
     print(row)
@@ -83,25 +83,21 @@ def test_the_default_setting_against_nnunet(folders: dict[str, Path]):
 
 
 def test_memory_does_not_grow_with_samples_and_steps(folders: dict[str, Path], tmp_path: Path):
-    from speed.cases import synthetic_slice
-    from speed.methods import OURS, Method
-    from speed.rows import memory_in_a_fresh_process
 
     torch.save(synthetic_slice(320), tmp_path / "slice.pt")
     little, much = (
         memory_in_a_fresh_process(
-            str(BENCHMARKS / "inference.py"), Method(OURS, samples, steps), folders, tmp_path / "slice.pt", "cpu"
+            inference.__file__, Method(OURS, samples, steps), folders, tmp_path / "slice.pt", "cpu"
         )
         for samples, steps in ((4, 5), (15, 10))
     )
     assert much <= FLAT * little
 
 
-def test_training_against_nnunet(workspace):
-    import training
+def test_training_against_nnunet(project: SyntheticProject):
 
     task = {
-        "preprocessed": str(workspace.preprocessed),
+        "preprocessed": str(project.preprocessed),
         "configuration": "2d",
         "batch_size": 4,
         "device": "cpu",

@@ -11,16 +11,16 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
-from nnunetv2_diffusion.demo.models import Model, chosen_models
+from nnunetv2_diffusion.demo.models import DemoModel, chosen_models
 from nnunetv2_diffusion.demo.pictures import draw_case, draw_samples, save_png
-from nnunetv2_diffusion.demo.scores import as_text, collect
+from nnunetv2_diffusion.demo.table import as_text, collect
 from nnunetv2_diffusion.scoring.labels import label_scheme
 
 LABELS = label_scheme({"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3})
-FIRST, SECOND = Model("First", "A"), Model("Second", "B", refines="First")
+FIRST, SECOND = DemoModel("First", "A"), DemoModel("Second", "B", refines="First")
 
 
-def write_results(folder: Path, model: Model, dice: list[float], seconds: float, evaluations: float) -> None:
+def write_results(folder: Path, model: DemoModel, dice: list[float], seconds: float, evaluations: float) -> None:
     """Two cases: the canal scores `dice`, the discs 0.1 less."""
     scores, predictions = folder / "scores" / model.slug, folder / "predictions" / model.slug
     scores.mkdir(parents=True)
@@ -56,6 +56,19 @@ def test_table_has_means_deviations_and_costs(tmp_path: Path) -> None:
     assert table["Evaluations a slice"].tolist() == pytest.approx([4, 19])
     text = as_text(table).splitlines()
     assert "0.850 ± 0.071" in text[1] and text[1].split()[-1] == "4" and text[2].split()[-1] == "19"
+
+
+def test_one_case_alone_has_no_deviation(tmp_path: Path) -> None:
+    (tmp_path / "scores" / FIRST.slug).mkdir(parents=True)
+    (tmp_path / "predictions" / FIRST.slug).mkdir(parents=True)
+    (tmp_path / "scores" / FIRST.slug / "cases.csv").write_text("case,structure,dice\na,discs,0.5\n")
+    timing = tmp_path / "predictions" / FIRST.slug / "timing.json"
+    timing.write_text('{"seconds_per_slice": 1, "network_evaluations_per_slice": 4}')
+    header, row = as_text(collect([FIRST], tmp_path / "scores", tmp_path / "predictions")).splitlines()
+    assert header.split()[:3] == ["Model", "Discs", "mDICE"] and row.split() == ["First", "0.500", "0.500", "1.00", "4"]
+    timing.write_text("{")
+    with pytest.raises(ValueError, match=r"timing\.json is no valid JSON"):
+        collect([FIRST], tmp_path / "scores", tmp_path / "predictions")
 
 
 def test_slugs_are_file_names_and_differ() -> None:

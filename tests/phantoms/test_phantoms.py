@@ -11,9 +11,11 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.phantoms.patients import PIR, Protocol, make_scan, make_spine, write_phantoms
-from nnunetv2_diffusion.phantoms.rendering import CANAL, FIRST_DISC, Grid, render
+from nnunetv2_diffusion.phantoms.rendering import render
 from nnunetv2_diffusion.phantoms.spine import LEVELS, DiscFinding, build_spine, draw_findings
+from nnunetv2_diffusion.spider import CANAL_VALUE, FIRST_DISC
 
 PATIENTS = (1, 2, 7)
 SMALL = Protocol(in_plane=2.0, rows=140, columns=120, slices=5)
@@ -30,7 +32,8 @@ def central_slice(findings: tuple[DiscFinding, ...]) -> tuple[np.ndarray, np.nda
     spine = build_spine(np.random.default_rng(3), findings, bottom=-80.0)
     size, spacing = (200, 260, 1), (1.0, 1.0, 4.0)
     centre = np.array([0.0, spine.bodies[3].pose.p, 0.0])
-    grid = Grid(size, spacing, centre - PIR @ (np.array(spacing) * (np.array(size) - 1) / 2), PIR)
+    origin = centre - PIR @ (np.array(spacing) * (np.array(size) - 1) / 2)
+    grid = Grid(size, spacing, tuple(origin), tuple(PIR.ravel()))
     signal, label = render(spine, grid, "t2", [0])
     return signal[0], label[0]
 
@@ -84,7 +87,7 @@ def test_labels_and_geometry(phantoms: Path, patient: int, series: str) -> None:
     assert whole.tolist() == list(range(1, len(whole) + 1)) and 5 <= len(whole) <= 8
     assert all(value - 100 == len(whole) + n for n, value in enumerate(partly, start=1))
     assert discs.tolist() == list(range(FIRST_DISC, FIRST_DISC + len(discs))) and len(discs) >= len(whole)
-    assert CANAL in values
+    assert CANAL_VALUE in values
     assert len(values) == 2 + len(whole) + len(partly) + len(discs)
 
 
@@ -96,7 +99,10 @@ def test_order_of_the_structures_from_front_to_back_and_upwards(phantoms: Path) 
     assert chain == sorted(chain, reverse=True)
     for number in range(2, 6):
         row = round(heights[number - 1])
-        assert np.flatnonzero(mask[row] == CANAL).mean() > np.flatnonzero(anterior_body(mask, number)[row]).mean() + 8
+        assert (
+            np.flatnonzero(mask[row] == CANAL_VALUE).mean()
+            > np.flatnonzero(anterior_body(mask, number)[row]).mean() + 8
+        )
 
 
 def test_csf_is_bright_in_t2_and_dark_in_t1(phantoms: Path) -> None:
@@ -106,7 +112,7 @@ def test_csf_is_bright_in_t2_and_dark_in_t1(phantoms: Path) -> None:
             image = sitk.GetArrayFromImage(sitk.ReadImage(str(phantoms / "images" / f"{patient}_{series}.mha")))[2]
             mask = sitk.GetArrayFromImage(sitk.ReadImage(str(phantoms / "masks" / f"{patient}_{series}.mha")))[2]
             vertebrae = (mask > 0) & (mask < 100)
-            means[series] = image[mask == CANAL].mean() / image[vertebrae].mean()
+            means[series] = image[mask == CANAL_VALUE].mean() / image[vertebrae].mean()
         assert means["t2"] > 1.4 and means["t1"] < 0.7
 
 
@@ -133,7 +139,7 @@ def test_a_slipped_vertebra_stands_further_forward() -> None:
 
 def test_a_herniated_disc_reaches_into_the_canal() -> None:
     herniated = (*HEALTHY[:2], replace(HEALTHY[2], herniation=1), *HEALTHY[3:])
-    canal = [(central_slice(findings)[1] == CANAL).sum() for findings in (HEALTHY, herniated)]
+    canal = [(central_slice(findings)[1] == CANAL_VALUE).sum() for findings in (HEALTHY, herniated)]
     assert canal[1] < canal[0] - 10
 
 

@@ -1,10 +1,9 @@
-"""The demo's stages with the commands recorded instead of run: what is called, where, and what is kept."""
+"""The demo's steps with the commands recorded instead of run: what is called, where, and what is kept."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,35 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from helpers.command_recorder import Recorder
 from nnunetv2_diffusion.cli import build_parser, main
 from nnunetv2_diffusion.dataset_conversion.patients import parse_patients
+from nnunetv2_diffusion.demo.cohort import choose_patients, two_folds
 from nnunetv2_diffusion.demo.models import MODELS, chosen_models
-from nnunetv2_diffusion.demo.pipeline import Demo, choose_patients, open_folder, two_folds
+from nnunetv2_diffusion.demo.output import open_folder
+from nnunetv2_diffusion.demo.steps import Demo
 from nnunetv2_diffusion.phantoms.patients import write_phantoms
-from nnunetv2_diffusion.pipeline.stages import (
-    Runner,
-    Stage,
-    describe_seconds,
-    execute_and_watch,
-    find_script,
-    last_lines,
-)
-
-
-class Recorder:
-    """Takes the place of the subprocesses; fails from the command on that holds `failing`."""
-
-    def __init__(self, failing: str | None = None):
-        self.failing = failing
-        self.calls: list[tuple[list[str], Path, Mapping[str, str]]] = []
-
-    def __call__(self, command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
-        self.calls.append((command, folder, environment))
-        log.write_text("first line\nthe last line\n")
-        return int(self.failing is not None and self.failing in command)
-
-    def commands(self, program: str) -> list[list[str]]:
-        return [command for command, _, _ in self.calls if command[0] == program]
+from nnunetv2_diffusion.pipeline.processes import find_script
+from nnunetv2_diffusion.pipeline.steps import Step
 
 
 @pytest.fixture
@@ -51,13 +31,13 @@ def demo(tmp_path: Path) -> Demo:
     return made
 
 
-def stages(demo: Demo) -> list[Stage]:
-    """The demo's stages without the writing of phantoms."""
-    return [stage for stage in demo.stages() if stage.command]
+def steps(demo: Demo) -> list[Step]:
+    """The demo's steps without the writing of phantoms."""
+    return [step for step in demo.steps() if step.command]
 
 
 def run(demo: Demo, recorder: Recorder) -> dict:
-    return replace(demo.runner(), execute=recorder).run(stages(demo))
+    return replace(demo.runner(), execute=recorder).run(steps(demo))
 
 
 def option(command: list[str], name: str) -> str:
@@ -96,8 +76,8 @@ def test_training_and_unseen_patients_are_converted_apart(demo: Demo) -> None:
 
 
 def test_every_command_is_one_of_the_stock_ones_and_is_understood(demo: Demo) -> None:
-    for stage in replace(demo, compare=True).stages():
-        words = shlex.split(stage.command)
+    for step in replace(demo, compare=True).steps():
+        words = shlex.split(step.command)
         if words[:1] == ["spinesegdiff"]:
             build_parser(words[1]).parse_args(words[1:])
         elif words:
@@ -177,7 +157,7 @@ def test_a_failed_run_goes_on_where_it_stopped(demo: Demo) -> None:
     assert option(recorder.calls[0][0], "-tr") == "nnUNetTrainerSpineSegDiff_5epochs"
 
 
-def test_a_failure_names_stage_last_line_and_log(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_names_step_last_line_and_log(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError) as caught:
         run(demo, Recorder(failing="nnUNetv2_train"))
     message = str(caught.value)
@@ -195,7 +175,7 @@ def test_a_folder_of_other_options_is_refused_unless_overwritten(demo: Demo) -> 
     assert not (demo.folder / "logs").exists()
     recorder = Recorder()
     run(other, recorder)
-    assert len(recorder.calls) == len(stages(other))
+    assert len(recorder.calls) == len(steps(other))
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -213,34 +193,12 @@ def test_the_two_folds_part_the_training_cases(demo: Demo) -> None:
     assert sorted(first["train"] + first["val"]) == [f"SPIDER_{patient:03d}_t2" for patient in demo.training]
 
 
-def test_commands_run_in_the_folder_with_their_output_in_the_log(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    command = [find_script("python"), "-c", "import os; print(os.getcwd()); print(os.environ['WORD']); exit(3)"]
-    assert execute_and_watch(command, tmp_path, {"WORD": "hello"}, log) == 3
-    assert last_lines(log, 5) == [str(tmp_path.resolve()), "hello"]
-
-
-def test_of_a_progress_bar_the_end_is_shown(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_bytes(b"start\n 0%|\r50%|\r100%|\n\nRuntimeError: no\n")
-    assert last_lines(log, 2) == ["100%|", "RuntimeError: no"]
-
-
-def test_an_unfinished_marker_counts_as_nothing(tmp_path: Path) -> None:
-    recorder, stage = Recorder(), Stage("one", "one", "true")
-    runner = Runner(tmp_path, {}, recorder)
-    runner.run([stage])
-    (tmp_path / "logs" / "one.json").write_text('{"command"')
-    runner.run([stage])
-    assert len(recorder.calls) == 2
-
-
 def test_the_converter_takes_the_demos_folds(demo: Demo) -> None:
     """The real converter on real phantoms: the folds are those of splits.json, the canvas that of the demo."""
     write_phantoms(demo.folder / "phantoms", demo.training[:4])
     folds = two_folds(demo.training[:4])
     (demo.folder / "splits.json").write_text(json.dumps(folds))
-    command = shlex.split(demo.stages()[1].command)[1:]
+    command = shlex.split(demo.steps()[1].command)[1:]
     command[command.index("--patients") + 1] = "1-4"
     arguments = [str(demo.folder / word) if word in {"phantoms", "splits.json"} else word for word in command]
     assert main([*arguments, "--out", str(demo.folder / "nnUNet_raw")]) == 0
@@ -258,8 +216,3 @@ def test_bad_arguments_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["demo", "--out", str(tmp_path / "new"), "--spider", str(tmp_path / "none")]) == 2
     assert "is not a SPIDER folder" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s")])
-def test_describe_seconds(seconds: float, text: str) -> None:
-    assert describe_seconds(seconds) == text
