@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TRAINER, PLANS = "nnUNetTrainer", "nnUNetPlans"
 SPINESEGDIFF, PRESEG = "nnUNetTrainerSpineSegDiff", "nnUNetTrainerSpineSegDiffPreSeg"
@@ -82,8 +83,8 @@ def next_stage_folder(model_folder: Path, configuration: str) -> Path:
     return model_folder / _NEXT_STAGE / configuration
 
 
-def stage_name(baseline: str, timesteps: int) -> str:
-    """The pre-segmentation stage on a baseline: `2d_preseg_T30`."""
+def stage_name(baseline: str, timesteps: int | str) -> str:
+    """The pre-segmentation stage on a baseline: `2d_preseg_T30`; `timesteps` may stand for a number, as in `<T>`."""
     return f"{baseline}{_STAGE}{timesteps}"
 
 
@@ -151,6 +152,18 @@ def optional_nnunet_folder(variable: str) -> Path | None:
     """As `nnunet_folder`, but None where the variable is not set or names no folder."""
     value = os.environ.get(variable)
     return Path(value) if value and Path(value).is_dir() else None
+
+
+def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
+    """The names of a dataset's channels, in their order; older files call them `modality`, as nnU-Net still reads.
+
+    Raises:
+        ValueError: the description names no channels.
+    """
+    channels = dataset_json.get("channel_names", dataset_json.get("modality"))
+    if not isinstance(channels, Mapping) or not channels:
+        raise ValueError(f'{DATASET_FILE} names no channels; it needs "channel_names": {{"0": "MRI"}} or the like')
+    return list(channels.values())
 
 
 def make_trainers_known() -> None:

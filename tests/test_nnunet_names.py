@@ -91,3 +91,14 @@ def test_our_trainers_beside_others(monkeypatch: pytest.MonkeyPatch):
         nnunet_names.make_trainers_known()
     assert os.environ["nnUNet_extTrainer"].split(os.pathsep) == ["/other", str(nnunet_names.EXTENSION)]
     assert (nnunet_names.EXTENSION / "spinesegdiff_trainers.py").is_file()
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_channels_under_both_of_their_keys(key: str):
+    assert nnunet_names.channel_names({key: {"0": "T1", "1": "T2"}}) == ["T1", "T2"]
+
+
+@pytest.mark.parametrize("description", [{}, {"channel_names": {}}, {"modality": "MRI"}])
+def test_a_description_without_channels(description: dict):
+    with pytest.raises(ValueError, match=r"dataset\.json names no channels"):
+        nnunet_names.channel_names(description)
