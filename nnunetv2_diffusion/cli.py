@@ -7,9 +7,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from nnunetv2_diffusion.nnunet_names import EXTERNAL_TRAINERS
+
 COMMANDS = {
     "convert": "SPIDER's files -> an nnU-Net raw dataset",
-    "trainers": "print the folder that nnUNet_extTrainer must name",
+    "trainers": f"print the folder that {EXTERNAL_TRAINERS} must name",
     "plan": "add the paper's configurations and pre-segmentation stages to a plans file",
     "predict": "nnUNetv2_predict for our trainers, with sampling flags and uncertainty maps",
     "segment": "any scan in, its mask, uncertainty map and preview on its own grid out",

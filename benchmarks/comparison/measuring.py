@@ -23,8 +23,9 @@ from nnunetv2_diffusion.diffusion import to_x_start
 from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
-from nnunetv2_diffusion.inference.prediction import choose_device, predict_validation, validation_items
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime, choose_device
+from nnunetv2_diffusion.inference.validation import predict_validation, validation_items
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, VALIDATION, fold_folder
 from nnunetv2_diffusion.planning.stages import mask_heads
@@ -69,8 +70,8 @@ def _measure(workspace: Workspace, data: RawData, model: ComparedModel, probe_sl
         predictor = DiffusionPredictor(
             model.sampling,
             uncertainty=True,
+            runtime=Runtime(device.type),
             perform_everything_on_device=device.type == "cuda",
-            device=device,
             allow_tqdm=False,
         )
         predictor.initialize_from_trained_model_folder(folder, [fold])

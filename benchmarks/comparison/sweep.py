@@ -20,8 +20,9 @@ from nnunetv2_diffusion.files import write_csv, write_text
 from nnunetv2_diffusion.imaging.drawing import panels, save, styled
 from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.maps import maps_on_image_grid
-from nnunetv2_diffusion.inference.prediction import validation_items
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
+from nnunetv2_diffusion.inference.validation import validation_items
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.uncertainty import (
@@ -110,7 +111,7 @@ class ValidationCases:
         for fold in numbers:
             predictor = DiffusionPredictor(
                 uncertainty=True,
-                device=device,
+                runtime=Runtime(str(device)),
                 allow_tqdm=False,
                 perform_everything_on_device=device.type == "cuda",
             )
@@ -152,15 +153,15 @@ class ValidationCases:
             measured.append((row, cases))
         return pd.DataFrame([row for row, _ in measured])
 
-    def _predict(self, predictor: DiffusionPredictor, item: dict[str, Any]) -> torch.Tensor:
+    def _predict(self, predictor: DiffusionPredictor, item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         with contextlib.redirect_stdout(io.StringIO()):
-            return predictor.predict_logits_from_preprocessed_data(item["data"]).cpu()
+            return predictor.predict(item["data"])
 
     def _score(self, predictor: DiffusionPredictor, item: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         network = predictor.diffusion_network
         network.sampling, network.network_evaluations = sampling, 0
         predictor.seconds, predictor.slices = 0.0, 0
-        logits = self._predict(predictor, item)
+        logits, maps = self._predict(predictor, item)
         plans, configuration, properties = (
             predictor.plans_manager,
             predictor.configuration_manager,
@@ -169,7 +170,7 @@ class ValidationCases:
         prediction, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits, plans, configuration, predictor.label_manager, properties, return_probabilities=True
         )
-        uncertainty = maps_on_image_grid(predictor.maps, properties, plans, configuration)[0]
+        uncertainty = maps_on_image_grid(maps, properties, plans, configuration)[0]
         case = Path(item["ofile"]).name
         reference = self.references[case]
         quality, _ = case_quality(reference, prediction, uncertainty, self.labels)

@@ -14,7 +14,8 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from nnunetv2_diffusion.inference.batched_predictor import BatchedPredictor
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.scans import load_model, segment
 from nnunetv2_diffusion.spider import IMAGES, MASKS
 from speed.measuring import median_ratio, seconds_in_turns
@@ -28,9 +29,8 @@ def network_rows(
 ) -> Iterator[dict[str, Any]]:
     """Seconds of slices handed to the network together against one by one; 0 samples are the model's own number."""
     with quietly():
-        predictor = BatchedPredictor(
-            device=device, allow_tqdm=False, perform_everything_on_device=device.type == "cuda"
-        )
+        options = {"allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
+        predictor = DiffusionPredictor(runtime=Runtime(str(device)), **options)
         predictor.initialize_from_trained_model_folder(str(model), [0])
     network = predictor.diffusion_network
     default = network.sampling
@@ -53,7 +53,7 @@ def network_rows(
 
 def scan_rows(model: Path, counts: Sequence[int], size: int, device: str, repeats: int) -> Iterator[dict[str, Any]]:
     """Seconds of `segment` on a scan of several slices against as many scans of one slice; the model is loaded."""
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, runtime=Runtime(device))
     samples = loaded.predictor.diffusion_network.sampling.samples
     segment(_scan(_noise(1, size)), loaded)  # not counted
     for count in counts:

@@ -17,6 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 
 from nnunetv2_diffusion.diffusion import ddim, sampling_timesteps
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.nnunet_names import folds_with
 from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps, StepUncertaintyEnsemble, probabilities_to_logits
@@ -131,19 +132,20 @@ def _load(folder: Path, device: torch.device, method: Method | None) -> nnUNetPr
     """Our predictor for a method of ours; without one nnU-Net's own, for its own model."""
     folds = folds_with(folder)[:1]
     with quietly():
-        options = {"device": device, "allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
+        options = {"allow_tqdm": False, "perform_everything_on_device": device.type == "cuda"}
         if method is not None:
-            predictor = DiffusionPredictor(method.settings, precision=method.precision, **options)
+            runtime = Runtime(str(device), precision=method.precision)
+            predictor = DiffusionPredictor(method.settings, runtime=runtime, **options)
         else:
-            predictor = nnUNetPredictor(**options)
+            predictor = nnUNetPredictor(device=device, **options)
         predictor.initialize_from_trained_model_folder(str(folder), folds)
     return predictor
 
 
 def _window(predictor: nnUNetPredictor, data: torch.Tensor) -> torch.Tensor:
-    """nnU-Net's sliding window."""
+    """Logits [K, z, y, x] by nnU-Net's sliding window."""
     if isinstance(predictor, DiffusionPredictor):
-        predictor._window_maps.clear()
+        return predictor.predict(data)[0]
     return predictor.predict_sliding_window_return_logits(data)
 
 

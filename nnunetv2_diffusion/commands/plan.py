@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from nnunetv2_diffusion.nnunet_names import PLANS, TRAINER, stage_name
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Dataset and plans as nnU-Net names them, then what to add beside `2d_spinesegdiff`."""
     parser.add_argument("-d", "--dataset", required=True, help="number or name of the dataset, as for nnU-Net")
-    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="name of the plans (default: %(default)s)")
+    parser.add_argument("-p", "--plans", default=PLANS, help="name of the plans (default: %(default)s)")
     parser.add_argument(
         "--timesteps",
         nargs="+",
         default=[],
         metavar="T",
-        help="add a pre-segmentation stage 2d_preseg_T<T> for each T, the length of its cosine schedule",
+        help=f"add a pre-segmentation stage {stage_name('2d', '<T>')} for each T, the length of its cosine schedule",
     )
     parser.add_argument(
         "--base",
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--previous-trainer",
-        default="nnUNetTrainer",
+        default=TRAINER,
         help="trainer whose predictions the stages refine (default: %(default)s)",
     )
     parser.add_argument("--small", action="store_true", help="add 2d_small, a narrow network for laptops and CPUs")

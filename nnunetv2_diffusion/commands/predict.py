@@ -4,56 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-DEFAULT_TRAINER = "nnUNetTrainerSpineSegDiff"
-PRE_SEGMENTATION_TRAINER = "nnUNetTrainerSpineSegDiffPreSeg"
-TRAINER_HELP = f"default: {DEFAULT_TRAINER}, with PreSeg at its end for a pre-segmentation stage"
-
-
-def trainer_of(args: argparse.Namespace) -> str:
-    """The trainer that was named, or the one that trains this kind of configuration."""
-    return args.tr or (PRE_SEGMENTATION_TRAINER if "_preseg_T" in args.c else DEFAULT_TRAINER)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that name a trained model, as in nnU-Net's commands."""
-    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset number or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="nnU-Net configuration, e.g. 2d")
-    parser.add_argument("-tr", metavar="TRAINER", help=TRAINER_HELP)
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier; default: %(default)s")
-    parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="default: 0 1 2 3 4")
-    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
-    parser.add_argument("-device", choices=["cpu", "cuda", "mps"], help="default: cuda where there is one, else cpu")
-    parser.add_argument("--trust", action="store_true", help="open checkpoints that could run code")
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that replace a model's sampling settings; each left out keeps the model's own."""
-    group = parser.add_argument_group("sampling (default: the settings that the model was trained with)")
-    group.add_argument("--samples", type=int, metavar="S", help="samples drawn of every image")
-    group.add_argument(
-        "--early-stop",
-        type=float,
-        metavar="SHARE",
-        help="stop sampling a slice whose mask changes by less than this share of its foreground from one step to the "
-        "next, e.g. 0.01 (default: never)",
-    )
-    group.add_argument("--sampling-steps", type=int, metavar="N", help="network evaluations a sample")
-    group.add_argument("--ensemble-steps", type=int, metavar="T_S", help="last steps that are fused")
-    group.add_argument("--start-timestep", type=int, metavar="T", help="noisiest timestep visited")
-    group.add_argument("--seed", type=int, help="seed of the sampling noise")
-    group.add_argument("--batch-size", type=int, metavar="B", help="samples the network takes at a time")
-    group.add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        default="auto",
-        help="of the network; auto: bfloat16 where the processor is fast at it, nnU-Net's own on a GPU",
-    )
-
-
-def sampling_overrides(args: argparse.Namespace) -> dict[str, int]:
-    """The sampling settings that were named on the command line."""
-    names = ("samples", "sampling_steps", "ensemble_steps", "start_timestep", "early_stop", "seed")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+from nnunetv2_diffusion.commands._flags import (
+    add_model_arguments,
+    add_sampling_arguments,
+    named_model,
+    runtime_of,
+    sampling_overrides,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,27 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict a folder."""
-    overrides = sampling_overrides(args)
-
-    from nnunetv2_diffusion.inference.prediction import choose_device, model_folder, predict_folder
+    from nnunetv2_diffusion.inference.image_folder import predict_folder
     from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 
-    folder = model_folder(args.d, trainer_of(args), args.p, args.c)
+    folder = named_model(args)
     predictor = DiffusionPredictor(
-        overrides=overrides,
+        sampling_overrides(args),
         uncertainty=args.uncertainty,
         disagreement=args.disagreement,
-        batch_size=args.batch_size,
-        precision=args.precision,
+        runtime=runtime_of(args),
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,
         perform_everything_on_device=not args.not_on_device,
-        device=choose_device(args.device),
         verbose=args.verbose,
         verbose_preprocessing=args.verbose,
         allow_tqdm=not args.disable_progress_bar,
     )
-    predictor.initialize_from_trained_model_folder(folder, args.f, args.chk, args.trust)
+    predictor.initialize_from_trained_model_folder(folder, args.f, args.chk)
     predict_folder(
         predictor,
         args.i,

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nnunetv2_diffusion.commands.predict import TRAINER_HELP, add_sampling_arguments, sampling_overrides, trainer_of
+from nnunetv2_diffusion.commands._flags import (
+    add_model_arguments,
+    add_sampling_arguments,
+    named_model,
+    runtime_of,
+    sampling_overrides,
+)
 
 FORMATS = ("nii.gz", "mha", "nrrd")
 
@@ -14,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A scan or folder, where to write, and which model."""
     parser.add_argument("input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, or a folder of scans")
     parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
-    _add_model_arguments(parser)
+    model = parser.add_argument_group("model (either its folder, or its names in nnUNet_results)")
+    model.add_argument("--model", metavar="FOLDER", help="a trained model's folder, wherever it lies")
+    add_model_arguments(model, required=False)
     parser.add_argument(
         "--slices",
         default="central",
@@ -44,44 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_arguments(parser)
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model (either its folder, or its names in nnUNet_results)")
-    group.add_argument("--model", metavar="FOLDER", help="a trained model's folder, wherever it lies")
-    group.add_argument("-d", metavar="DATASET", help="dataset number or name")
-    group.add_argument("-c", default="2d", metavar="CONFIGURATION", help="default: %(default)s")
-    group.add_argument("-tr", metavar="TRAINER", help=TRAINER_HELP)
-    group.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier; default: %(default)s")
-    group.add_argument("-f", nargs="+", metavar="FOLD", help="folds to average, or all (default: all that are there)")
-    group.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
-    group.add_argument("-device", choices=["cpu", "cuda", "mps"], help="default: cuda where there is one, else cpu")
-    group.add_argument("--trust", action="store_true", help="open checkpoints that could run code")
-
-
 def run(args: argparse.Namespace) -> int:
     """Segment; 2 where some of the scans could not be."""
     if (args.model is None) == (args.d is None):
         raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
     changes = dict(_threshold(text) for text in args.review)
 
-    from nnunetv2_diffusion.inference.prediction import model_folder
     from nnunetv2_diffusion.scans.model import load_model
     from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options, segment_files
 
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
     model = load_model(
-        args.model or model_folder(args.d, trainer_of(args), args.p, args.c),
-        args.f,
-        args.chk,
-        sampling_overrides(args),
-        args.device,
-        args.slice_batch,
-        args.batch_size,
-        args.trust,
-        args.precision,
+        args.model or named_model(args),
+        folds=args.f,
+        checkpoint=args.chk,
+        sampling=sampling_overrides(args),
+        runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
     ending = None if args.format is None else f".{args.format}"
-    failures = segment_files(args.input, args.output, model, options, args.series, ending)
+    failures = segment_files(args.input, args.output, model, options, series=args.series, ending=ending)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0

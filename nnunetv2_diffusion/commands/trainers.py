@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from nnunetv2_diffusion.nnunet_names import EXTENSION, EXTERNAL_TRAINERS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This command takes no arguments of its own."""
-    parser.epilog = 'export nnUNet_extTrainer="$(spinesegdiff trainers)"'
+    parser.epilog = f'export {EXTERNAL_TRAINERS}="$(spinesegdiff trainers)"'
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the extension folder."""
-    print(Path(__file__).resolve().parent.parent / "extension")
+    print(EXTENSION)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from nnunetv2_diffusion.commands.predict import (
+from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
     add_sampling_arguments,
+    named_model,
+    runtime_of,
     sampling_overrides,
-    trainer_of,
 )
 
 
@@ -22,19 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict every fold's validation cases by that fold."""
-    overrides = sampling_overrides(args)
-
-    from nnunetv2_diffusion.inference.prediction import choose_device, model_folder, predict_validation
     from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+    from nnunetv2_diffusion.inference.validation import predict_validation
 
-    folder = model_folder(args.d, trainer_of(args), args.p, args.c)
+    folder = named_model(args)
     if "all" in args.f:
         raise ValueError("fold `all` has no validation cases of its own; name folds by number")
-    device = choose_device(args.device)
+    runtime = runtime_of(args)
     for fold in args.f:
-        predictor = DiffusionPredictor(
-            overrides, uncertainty=True, batch_size=args.batch_size, precision=args.precision, device=device
+        predictor = DiffusionPredictor(sampling_overrides(args), uncertainty=True, runtime=runtime)
+        predictor.initialize_from_trained_model_folder(folder, [fold], args.chk)
+        written = predict_validation(
+            predictor, folder, int(fold), save_probabilities=args.npz, export_processes=args.nps
         )
-        predictor.initialize_from_trained_model_folder(folder, [fold], args.chk, args.trust)
-        written = predict_validation(predictor, folder, int(fold), args.npz, args.nps)
         print(f"fold {fold}: masks and uncertainty maps in {written}")

@@ -16,7 +16,7 @@ from nnunetv2_diffusion.demo.steps import DRAWN_SAMPLES, PREDICTIONS, SCORES, De
 from nnunetv2_diffusion.demo.table import CASES_FILE, as_text, collect
 from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX
-from nnunetv2_diffusion.inference.prediction import choose_device
+from nnunetv2_diffusion.inference.runtime import choose_device
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE
 from nnunetv2_diffusion.pipeline.processes import describe_seconds
 from nnunetv2_diffusion.pipeline.steps import LOGS, Cost

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.imaging.reading import read_scan
+from nnunetv2_diffusion.nnunet_names import channel_names
 
 # nnU-Net's own readers of other formats take colour pictures and more.
 SCAN_ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
@@ -24,7 +25,7 @@ def check_images(folder: Path, dataset_json: dict[str, Any]) -> None:
         ValueError: files of another name or with more channels, an image that is damaged or holds NaN or infinity.
     """
     ending = dataset_json["file_ending"]
-    channels = len(dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"])
+    channels = len(channel_names(dataset_json))
     if not folder.is_dir():
         raise FileNotFoundError(f"the input folder {folder} does not exist")
     files = sorted(path.name for path in folder.iterdir() if path.name.endswith(ending) and path.is_file())

@@ -1,43 +1,55 @@
-"""Maps beside masks: blending tiles, the way back onto the image's grid, and writing."""
+"""Maps of a case: their way back onto the image's grid, and writing them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunetv2_diffusion.files import replacing
 
-def blend_tiles(
-    tiles: Sequence[torch.Tensor], slicers: Sequence[tuple], shape: Sequence[int], use_gaussian: bool
-) -> torch.Tensor:
-    """Weighted mean of overlapping tiles with nnU-Net's Gaussian, in float32.
 
-    Args:
-        tiles: [M, H, W] each.
-        slicers: nnU-Net's, one a tile: (channels, slice number, rows, columns).
-        shape: (slices, rows, columns) of the padded image.
-        use_gaussian: weight as nnU-Net does; False weighs all pixels alike.
+@dataclass(frozen=True)
+class PreparedCase:
+    """A preprocessed case [C, z, y, x] with nnU-Net's properties of it and its output file without an ending.
 
-    Returns:
-        [M, slices, rows, columns].
+    nnU-Net's export loop passes a case's data to `predict_logits_from_preprocessed_data` as they are, and nothing else:
+    so they carry along where the case's maps belong.
     """
-    size = tuple(tiles[0].shape[1:])
-    weight = torch.ones(size)
-    if use_gaussian:
-        weight = compute_gaussian(size, value_scaling_factor=10, device=torch.device("cpu")).float()
-    total = torch.zeros((tiles[0].shape[0], *shape))
-    weights = torch.zeros(tuple(shape))
-    for tile, slicer in zip(tiles, slicers, strict=True):
-        total[slicer] += tile * weight
-        weights[slicer[1:]] += weight
-    return total / weights
+
+    data: torch.Tensor
+    properties: dict[str, Any]
+    output: str | None
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the data; nnU-Net prints it."""
+        return self.data.shape
+
+
+def map_file(output: str, name: str) -> Path:
+    """Where a map of a case goes, given the path of its mask without an ending."""
+    return Path(f"{output}_{name}.nii.gz")
+
+
+def write_maps(
+    maps: torch.Tensor,
+    names: Sequence[str],
+    case: PreparedCase,
+    plans_manager: PlansManager,
+    configuration_manager: ConfigurationManager,
+) -> None:
+    """Write a case's maps [M, z, y, x] on the preprocessed grid, one name each, onto its image's grid."""
+    arrays = maps_on_image_grid(maps, case.properties, plans_manager, configuration_manager)
+    for name, values in zip(names, arrays, strict=True):
+        write_map(values, case.properties, map_file(case.output, name))
 
 
 def maps_on_image_grid(
@@ -73,7 +85,7 @@ def check_reader_writer(plans_manager: PlansManager) -> None:
 
 
 def write_map(values: np.ndarray, properties: dict, file: Path) -> None:
-    """Write one map as float32 NIfTI on the grid of the image it was made for, beside first and then renamed.
+    """Write one map as float32 NIfTI on the grid of the image it was made for.
 
     Args:
         values: [slices, rows, columns] as SimpleITK orders arrays.
@@ -90,6 +102,5 @@ def write_map(values: np.ndarray, properties: dict, file: Path) -> None:
     image.SetDirection(tuple(float(value) for value in geometry["direction"]))
     if "original_orientation" in geometry:
         image = sitk.DICOMOrient(image, geometry["original_orientation"])
-    partial = file.with_name(f".partial_{os.getpid()}_{file.name}")
-    sitk.WriteImage(image, str(partial), True)
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        sitk.WriteImage(image, str(partial), True)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
+from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.reading import read_image
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
+from nnunetv2_diffusion.nnunet_names import (
+    CHECKPOINT,
+    PLANS_FILE,
+    ModelName,
+    fold_folder,
+    folds_with,
+    numbered_folds_with,
+)
 
 
 def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
@@ -22,13 +30,13 @@ def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
         FileNotFoundError: the baseline is not there.
         ValueError: the model is no pre-segmentation model.
     """
-    plans = PlansManager(json.loads((model_folder / "plans.json").read_text()))
+    plans = PlansManager(read_json(model_folder / PLANS_FILE, remedy="copy the model's folder again"))
     configuration = plans.get_configuration(configuration_name).configuration
     if configuration.get("previous_stage") is None or "pre_segmentation" not in configuration:
         raise ValueError(f"{configuration_name} of {model_folder} is no pre-segmentation stage")
     trainer = configuration["pre_segmentation"]["previous_trainer"]
-    folder = model_folder.parent / f"{trainer}__{plans.plans_name}__{configuration['previous_stage']}"
-    if not any(folder.glob("fold_*/checkpoint_final.pth")):
+    folder = model_folder.parent / str(ModelName(trainer, plans.plans_name, configuration["previous_stage"]))
+    if not folds_with(folder, CHECKPOINT):
         raise FileNotFoundError(
             f"{model_folder.name} refines the masks of {folder}, which holds no trained fold; train the baseline or "
             "name a folder with its masks (-prev_stage_predictions)"
@@ -36,18 +44,19 @@ def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
     return folder
 
 
-def predict_pre_segmentations(baseline: Path, images: str, output: Path, device: torch.device) -> Path:
+def predict_pre_segmentations(baseline: Path, images: str, output: Path, runtime: Runtime) -> Path:
     """nnU-Net's masks of all images by all trained folds of the baseline, in this process, into `output`.
 
     Masks that are there already and newer than every fold of the baseline are kept.
     """
     output.mkdir(parents=True, exist_ok=True)
-    models = [path.stat().st_mtime for path in baseline.glob("fold_*/checkpoint_final.pth")]
+    trained = [fold_folder(baseline, fold) / CHECKPOINT for fold in folds_with(baseline, CHECKPOINT)]
+    newest = max(checkpoint.stat().st_mtime for checkpoint in trained)
     for mask in output.glob("*"):
-        if mask.stat().st_mtime < max(models):
+        if mask.stat().st_mtime < newest:
             mask.unlink()
-    folds = None if any(baseline.glob("fold_[0-9]*/checkpoint_final.pth")) else ["all"]
-    predictor = DiffusionPredictor(device=device, allow_tqdm=False)
+    folds = None if numbered_folds_with(baseline, CHECKPOINT) else ["all"]
+    predictor = DiffusionPredictor(runtime=runtime, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(baseline, folds)
     predictor.predict_from_files_sequential(images, str(output), overwrite=False)
     return output

@@ -14,13 +14,13 @@ import torch
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
-from nnunetv2_diffusion.inference.batched_predictor import BatchedPredictor
-from nnunetv2_diffusion.inference.checkpoints import find_folds
 from nnunetv2_diffusion.inference.maps import maps_on_image_grid
-from nnunetv2_diffusion.inference.prediction import choose_device
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
+from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, use_processors
+from nnunetv2_diffusion.inference.trained_models import find_folds
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, CONVERSION, channel_names
 
-CONVERSION = "spinesegdiff_conversion"
 # nnU-Net's arrays are (z, y, x); a sagittal slice of a volume in RAS+ orientation lies across x.
 SAGITTAL_FIRST = 2
 
@@ -50,7 +50,7 @@ class SegmentationModel:
         baseline: the model whose masks this one refines.
     """
 
-    predictor: BatchedPredictor
+    predictor: DiffusionPredictor
     folder: Path
     folds: list[int | str]
     checkpoint: str
@@ -159,57 +159,38 @@ def _slice_of_volume(data: torch.Tensor, properties: dict[str, Any], position: i
 
 def load_model(
     folder: str | Path,
+    *,
     folds: Sequence[int | str] | None = None,
-    checkpoint: str = "checkpoint_final.pth",
-    settings: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    slice_batch: int | None = None,
-    batch_size: int | None = None,
-    trust: bool = False,
-    precision: str = "auto",
+    checkpoint: str = CHECKPOINT,
+    sampling: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
 ) -> SegmentationModel:
     """Load a trained model, once for many scans; no environment variable of nnU-Net is needed.
 
     Args:
         folder: nnU-Net's folder of a trained model, wherever it was copied to.
-        folds: numbers or "all"; None for all that are there (see `checkpoints.find_folds`).
+        folds: numbers or "all"; None for all that are there (see `trained_models.find_folds`).
         checkpoint: file name in each fold's folder.
-        settings: sampling settings in place of the model's own (names of `Sampling`).
-        device: "cpu", "cuda" or "mps"; None takes the GPU where there is one.
-        slice_batch: how many slices (or tiles of large ones) the ensemble takes at a time; None: see BatchedPredictor.
-        batch_size: how many samples of them the denoiser takes at a time; None: see DiffusionPredictor.
-        trust: open checkpoints that could run code (see `checkpoints.load_checkpoint`).
-        precision: of the denoiser (see DiffusionPredictor).
+        sampling: settings in place of the model's own (names of `Sampling`).
+        runtime: where and in which portions to compute; None takes the GPU where there is one.
 
     Raises:
         FileNotFoundError: no model there, or its baseline is missing.
-        ValueError: a model that cannot segment sagittal slices of one scan, or a checkpoint that is refused.
+        ValueError: a model that cannot segment sagittal slices of one scan, or a checkpoint or setting that is refused.
     """
-    folder = Path(folder).resolve()
+    folder, runtime = Path(folder).resolve(), runtime or Runtime()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: expected the folder of a trained model")
     folds = find_folds(folder, checkpoint, folds)
+    use_processors(choose_device(runtime.device))
     # nnU-Net prints which folders it searches for trainers
     with contextlib.redirect_stdout(io.StringIO()):
-        predictor = BatchedPredictor(
-            settings,
-            batch_size=batch_size,
-            precision=precision,
-            tile_batch=slice_batch,
-            perform_everything_on_device=False,
-            device=choose_device(device),
-            allow_tqdm=False,
-        )
-        predictor.initialize_from_trained_model_folder(folder, folds, checkpoint, trust)
+        predictor = DiffusionPredictor(sampling, runtime=runtime, perform_everything_on_device=False, allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(folder, folds, checkpoint)
     _check_sagittal(predictor, folder)
     baseline = None
     if predictor.configuration_manager.previous_stage_name is not None:
-        baseline = load_model(
-            baseline_folder(folder, predictor.configuration_name),
-            device=device,
-            slice_batch=slice_batch,
-            trust=trust,
-        )
+        baseline = load_model(baseline_folder(folder, predictor.configuration_name), runtime=runtime)
     conversion = predictor.dataset_json.get(CONVERSION, {})
     spacing = conversion.get("spacing") or predictor.configuration_manager.spacing
     size = conversion.get("size")
@@ -225,7 +206,7 @@ def load_model(
     )
 
 
-def _check_sagittal(predictor: BatchedPredictor, folder: Path) -> None:
+def _check_sagittal(predictor: DiffusionPredictor, folder: Path) -> None:
     """ValueError where the model does not take one channel of sagittal slices."""
     configuration, plans = predictor.configuration_manager, predictor.plans_manager
     if len(configuration.patch_size) != 2 or plans.transpose_forward[0] != SAGITTAL_FIRST:
@@ -233,6 +214,6 @@ def _check_sagittal(predictor: BatchedPredictor, folder: Path) -> None:
             f"{folder} does not segment sagittal slices of volumes in RAS+ orientation, as `spinesegdiff convert` "
             "writes them; use nnUNetv2_predict for it"
         )
-    channels = predictor.dataset_json["channel_names"]
+    channels = channel_names(predictor.dataset_json)
     if len(channels) != 1:
-        raise ValueError(f"{folder} needs {len(channels)} images a case ({', '.join(channels.values())}), not one scan")
+        raise ValueError(f"{folder} needs {len(channels)} images a case ({', '.join(channels)}), not one scan")

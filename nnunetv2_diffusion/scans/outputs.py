@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +9,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.scans.preview import Picture, write_preview
+from nnunetv2_diffusion.files import staging, write_json
+from nnunetv2_diffusion.scans.picture import Picture, write_picture
 from nnunetv2_diffusion.scans.sources import ScanSource
 
 # What follows a scan's name in the names of its mask, its map and its probabilities.
@@ -49,7 +46,8 @@ def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _staging_folder(folder).rmdir()
+        with staging(folder, ""):
+            pass
     except OSError as error:
         raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another output folder") from error
     taken = {file.resolve() for source in sources for file in source.files}
@@ -74,23 +72,11 @@ def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str
     """
     results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities), strict=True)
     images = {f"{name}{addition}{ending}": image for addition, image in results if image is not None}
-    staging = None
     try:
-        staging = _staging_folder(folder)
-        for file, image in images.items():
-            sitk.WriteImage(image, str(staging / file), useCompression=True)
-        write_preview(staging / f"{name}.png", found.picture, labels, title=name)
-        report = json.dumps({"files": [*images, f"{name}.png"], **found.report}, indent=2)
-        (staging / f"{name}.json").write_text(report + "\n", encoding="utf-8")
-        for file in (*images, f"{name}.png", f"{name}.json"):
-            os.replace(staging / file, folder / file)
+        with staging(folder, f"{name}.json") as stage:
+            for file, image in images.items():
+                sitk.WriteImage(image, str(stage / file), useCompression=True)
+            write_picture(stage / f"{name}.png", found.picture, labels, title=name)
+            write_json({"files": [*images, f"{name}.png"], **found.report}, stage / f"{name}.json")
     except (OSError, RuntimeError) as error:
         raise OSError(f"{folder / name} cannot be written: is the disk full or the folder read-only?") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _staging_folder(folder: Path) -> Path:
-    """A new hidden folder beside what will be written."""
-    return Path(tempfile.mkdtemp(prefix=".partial_", dir=folder))

@@ -31,7 +31,7 @@ class Picture:
     spacing: tuple[float, float]
 
 
-def write_preview(file: Path, picture: Picture, labels: Mapping[str, Any], title: str) -> None:
+def write_picture(file: Path, picture: Picture, labels: Mapping[str, Any], title: str) -> None:
     """Draw a slice as it is read, superior above and anterior to the left.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +15,11 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
 from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder, write_segmentation
-from nnunetv2_diffusion.scans.review import ReviewThresholds, measure, review_reasons
+from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image
+from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
 
-_PACKAGES = ("nnunetv2-diffusion", "nnunetv2", "torch", "SimpleITK", "numpy")
 SAY = partial(print, flush=True)
 
 
@@ -38,6 +36,7 @@ class Options:
 def segment(
     image: str | Path | sitk.Image,
     model: str | Path | SegmentationModel,
+    *,
     slices: str | int = "central",
     probabilities: bool = False,
     series: str | None = None,
@@ -75,6 +74,7 @@ def segment_files(
     output: str | Path,
     model: SegmentationModel,
     options: Options,
+    *,
     series: str | None = None,
     ending: str | None = None,
     say: Callable[[str], None] = SAY,
@@ -125,11 +125,11 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name)
     report = {
         "input": name,
-        "model": _describe_model(model),
+        "model": describe_model(model),
         "device": str(model.predictor.device),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
-        "covered": _covered(volume, indices, model),
-        **_findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
+        "versions": software(),
+        "covered": what_was_covered(volume, indices, model),
+        **findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
         "warnings": [*scan.warnings, *volume.remarks(), *model.remarks()],
     }
     middle = indices[len(indices) // 2]
@@ -142,26 +142,6 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     total = time.perf_counter() - started
     report["seconds"] = {"prediction": round(seconds, 3), "total": round(total, 3)}
     return Segmentation(*images, report, Picture(*picture, volume.image.GetSpacing()[:0:-1]))
-
-
-def _findings(
-    volume: SagittalVolume,
-    mask: np.ndarray,
-    uncertainty: np.ndarray,
-    model: SegmentationModel,
-    thresholds: ReviewThresholds,
-) -> dict[str, Any]:
-    """The report's figures of the segmented slices [z, y, x] and whether they need a review."""
-    spacing = volume.image.GetSpacing()[::-1]
-    structures, means = measure(mask, uncertainty, spacing, model.labels)
-    reasons = review_reasons(mask, means["mask"], spacing, model.labels, thresholds)
-    return {
-        "structures": structures,
-        "mean_uncertainty": means,
-        "review": bool(reasons),
-        "review_reasons": reasons,
-        "review_thresholds": thresholds.as_dict(),
-    }
 
 
 def _predict(
@@ -203,35 +183,3 @@ def _on_scan(array: np.ndarray, volume: SagittalVolume, scan: Scan) -> sitk.Imag
     plane = image[:, :, 0]
     plane.CopyInformation(scan.plane)
     return plane
-
-
-def _covered(volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel) -> dict[str, Any]:
-    tile = model.predictor.configuration_manager.patch_size
-    return {
-        "sagittal_slices": list(indices),
-        "slices_in_scan": volume.slices,
-        "counted": "from the patient's left, the first is 0",
-        "within_slices": "the whole field of view",
-        "model_pixels": list(volume.size),
-        "model_pixel_spacing_mm": list(volume.spacing),
-        "tile_pixels": [int(n) for n in tile],
-    }
-
-
-def _describe_model(model: SegmentationModel) -> dict[str, Any]:
-    """What a reader of the results must know of the model: names, folds, settings and seed."""
-    predictor = model.predictor
-    network = predictor.diffusion_network
-    settings = None if network is None else network.settings.as_dict()
-    return {
-        "dataset": predictor.plans_manager.dataset_name,
-        "trainer": predictor.trainer_name,
-        "plans": predictor.plans_manager.plans_name,
-        "configuration": predictor.configuration_name,
-        "folds": list(model.folds),
-        "checkpoint": model.checkpoint,
-        "settings": settings,
-        "seed": None if settings is None else settings["seed"],
-        "precision": predictor.precision,
-        "baseline": None if model.baseline is None else _describe_model(model.baseline),
-    }

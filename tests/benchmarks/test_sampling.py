@@ -12,7 +12,7 @@ import torch
 import sampling
 from comparison.sweep import ValidationCases, sweep_rows
 from helpers.nnunet_samples import TinyProject
-from nnunetv2_diffusion.inference.prediction import predict_validation
+from nnunetv2_diffusion.inference.validation import predict_validation
 from nnunetv2_diffusion.scoring.metrics import dice
 from nnunetv2_diffusion.settings import Process, Sampling
 

@@ -168,7 +168,7 @@ def nnunet_environment(root: Path, augmentation_processes: int = 0) -> Iterator[
 
 def folders(root: Path) -> dict[str, str]:
     """nnU-Net's environment variables for the folders under `root`."""
-    from nnunetv2_diffusion.inference.predictor import EXTENSION
+    from nnunetv2_diffusion.nnunet_names import EXTENSION
 
     names = {f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}
     return {**names, "nnUNet_extTrainer": os.pathsep.join([str(root / "trainers"), str(EXTENSION)])}

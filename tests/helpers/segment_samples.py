@@ -13,18 +13,20 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_diffusion.inference.predictor import make_trainers_known
+from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
+from nnunetv2_diffusion.nnunet_names import CONVERSION, ModelName, fold_folder, make_trainers_known
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny networks are fastest on one thread, also where `choose_device` would take all."""
+    """Tiny networks are fastest on one thread, also where `use_processors` would take all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nnunetv2_diffusion.inference.prediction.multiprocessing.cpu_count", lambda: 1)
+        patch.setattr("nnunetv2_diffusion.processors.available_threads", lambda: 1)
         yield
 
 
+CPU = Runtime(device="cpu")
 LABELS = {"background": 0, "spinal_canal": 1, "vertebrae": 2, "discs": 3}
 STEP = 85.0
 _CONV = "torch.nn.modules.conv.Conv2d"
@@ -99,7 +101,7 @@ def dataset_json(size: int | None, spacing: float, dimension: str = "2d", **chan
         "upper_percentile": 98.0,
     }
     description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": 1, "file_ending": ".nii.gz"}
-    return {**description, "spinesegdiff_conversion": conversion, **changes}
+    return {**description, CONVERSION: conversion, **changes}
 
 
 def write_model(
@@ -118,7 +120,7 @@ def write_model(
 
     plans_file = plans_file or plans(patch, spacing)
     description = description or dataset_json(size, spacing)
-    folder = results / plans_file["dataset_name"] / f"{trainer}__{plans_file['plans_name']}__{configuration}"
+    folder = results / plans_file["dataset_name"] / str(ModelName(trainer, plans_file["plans_name"], configuration))
     folder.mkdir(parents=True)
     for name, content in (("plans.json", plans_file), ("dataset.json", description), ("dataset_fingerprint.json", {})):
         (folder / name).write_text(json.dumps(content))
@@ -153,10 +155,11 @@ def write_model(
             "trainer_name": trainer,
             "inference_allowed_mirroring_axes": None if trainer.startswith("nnUNetTrainerSpineSegDiff") else (0, 1),
         }
-        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
-        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
-        (folder / f"fold_{fold}" / "progress.png").write_bytes(b"")
-        (folder / f"fold_{fold}" / "validation" / "summary.json").write_text("{}")
+        home = fold_folder(folder, fold)
+        (home / "validation").mkdir(parents=True)
+        torch.save(checkpoint, home / "checkpoint_final.pth")
+        (home / "progress.png").write_bytes(b"")
+        (home / "validation" / "summary.json").write_text("{}")
     return folder
 
 

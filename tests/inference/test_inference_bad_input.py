@@ -71,7 +71,10 @@ def test_flags_out_of_range(model: Path, images: Path, tmp_path: Path, capfd, fl
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("dataset", "message"), [("999", "999"), ("Spines", "number or its name DatasetXXX_NAME")])
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [("999", "999"), ("Spines", "named by its number, such as 502, or as DatasetXXX_NAME, not 'Spines'")],
+)
 def test_a_dataset_that_is_not_there(model: Path, images: Path, tmp_path: Path, capfd, dataset: str, message: str):
     assert predict(images, tmp_path / "out", dataset=dataset) == 2
     assert message in one_line(capfd)

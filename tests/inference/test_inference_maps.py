@@ -15,6 +15,7 @@ from skimage.transform import resize
 from helpers.nnunet_samples import TinyProject, nnunet_environment
 from helpers.prediction_samples import assert_same, normalised, predict, stock_masks, volumes, write_unseen
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def predicted(tiny_project: TinyProject, unseen: Path, tmp_path_factory: pytest.
     model = tiny_project.model()
     output = tmp_path_factory.mktemp("predicted")
     with nnunet_environment(tiny_project.root):
-        predictor = DiffusionPredictor(disagreement=True, device=torch.device("cpu"), allow_tqdm=False)
+        predictor = DiffusionPredictor(disagreement=True, runtime=Runtime("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(model, [0])
         predictor.predict_from_files_sequential(str(unseen), str(output))
     return output
@@ -100,11 +101,11 @@ def test_empty_borders_that_nnunet_cuts_off_are_certain(predicted: Path):
 
 def test_a_finer_image_is_resampled_there_and_back(tiny: TinyProject, predicted: Path, unseen: Path):
     image = normalised(unseen / "oblique_0000.nii.gz")
-    predictor = DiffusionPredictor(uncertainty=True, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = DiffusionPredictor(uncertainty=True, runtime=Runtime("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(tiny.model(), [0])
     coarse = resize(image, (round(56 * 0.6), round(50 * 0.7)), order=3, mode="edge", anti_aliasing=False)
-    predictor.predict_logits_from_preprocessed_data(torch.from_numpy(coarse)[None, None])
-    expected = resize(predictor.maps[0, 0].numpy(), (56, 50), order=1, mode="edge", anti_aliasing=False)
+    _, maps = predictor.predict(torch.from_numpy(coarse)[None, None])
+    expected = resize(maps[0, 0].numpy(), (56, 50), order=1, mode="edge", anti_aliasing=False)
     np.testing.assert_allclose(volumes(predicted, "uncertainty")["oblique"][..., 0], expected, atol=2e-3)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from helpers.network_samples import images, network, sampled
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.sampling import precision as precision_module
 from nnunetv2_diffusion.settings import Process
@@ -66,12 +67,12 @@ def test_bfloat16_is_close_to_float32_and_the_same_every_time():
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="auto, float32, bfloat16, not 'float16'"):
-        DiffusionPredictor(precision="float16", device=torch.device("cpu"))
+        Runtime("cpu", precision="float16")
 
 
 def test_the_predictor_hands_its_precision_to_the_network(tiny):
     for name in ("auto", "float32", "bfloat16"):
-        predictor = DiffusionPredictor(precision=name, device=torch.device("cpu"), allow_tqdm=False)
+        predictor = DiffusionPredictor(runtime=Runtime("cpu", precision=name), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(tiny.model(), [0])
         assert predictor.diffusion_network.precision == name
 

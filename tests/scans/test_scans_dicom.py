@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from helpers.segment_samples import (
+    CPU,
     IDENTIFIERS,
     dice,
     one_thread,  # noqa: F401
@@ -51,7 +52,7 @@ def sagittal(turned: np.ndarray = SAGITTAL) -> tuple[sitk.Image, sitk.Image]:
 def test_round_trip(folder, tmp_path, direction):
     image, labels = sagittal(direction)
     series = write_dicom(tmp_path / "mri", image)
-    result = segment(series, load_model(folder, device="cpu"), slices="all")
+    result = segment(series, load_model(folder, runtime=CPU), slices="all")
     # DICOM's decimal strings are written to six digits
     assert same_geometry(result.mask, image, 1e-3)
     reader = sitk.ImageSeriesReader()
@@ -155,14 +156,14 @@ def test_one_file_of_a_series(folder, tmp_path):
     file = (series / "001_003.dcm").rename(tmp_path / "1.2.826.0.1.3680043.2.1125.1.1.3.dcm")
     sources, _ = find_scans(file)
     assert sources[0].name == "dicom"
-    result = segment(file, load_model(folder, device="cpu"))
+    result = segment(file, load_model(folder, runtime=CPU))
     assert result.mask.GetSize() == (52, 60, 1) and sitk.GetArrayFromImage(result.mask).max() == 3
 
 
 def test_missing_and_damaged_slices(folder, tmp_path):
     series = write_dicom(tmp_path / "mri", sagittal()[0])
     (series / "001_003.dcm").unlink()
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     assert "slices are missing" in segment(series, model).report["warnings"][0]
     damaged = series / "001_004.dcm"
     damaged.write_bytes(damaged.read_bytes()[:1500])

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from helpers.segment_samples import (
+    CPU,
     STEP,
     dice,
     grid_points,
@@ -47,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory):
     """Labels by grey value, at 1 mm and 64 pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DiffusionNetwork, "predict", predict_by_threshold)
-        yield load_model(write_threshold_model(tmp_path_factory.mktemp("model")), device="cpu")
+        yield load_model(write_threshold_model(tmp_path_factory.mktemp("model")), runtime=CPU)
 
 
 def turned(direction: np.ndarray, size, spacing) -> tuple[sitk.Image, sitk.Image]:

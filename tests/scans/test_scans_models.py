@@ -15,10 +15,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from helpers.segment_samples import dataset_json, one_thread, phantom, plans, write_model  # noqa: F401
+from helpers.segment_samples import CPU, dataset_json, one_thread, phantom, plans, write_model  # noqa: F401
 from nnunetv2_diffusion import cli
-from nnunetv2_diffusion.inference.checkpoints import find_folds, load_checkpoint
+from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
+from nnunetv2_diffusion.inference.trained_models import find_folds
 from nnunetv2_diffusion.sampling import chunks
 from nnunetv2_diffusion.scans import load_model, segment
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume
@@ -70,9 +72,9 @@ def test_trust_opens_what_is_otherwise_refused(folder, tmp_path, scan):
     made = tmp_path / "made_by_the_pickle"
     torch.save({**checkpoint, "logging": Malicious(made)}, file)
     with pytest.raises(ValueError, match="--trust"):
-        load_model(model, device="cpu")
+        load_model(model, runtime=CPU)
     assert not made.exists()
-    load_model(model, device="cpu", trust=True)
+    load_model(model, runtime=Runtime("cpu", trust=True))
     assert made.exists()
 
 
@@ -114,11 +116,11 @@ def test_folds_that_are_there(folder, tmp_path):
 
 
 def test_folds_are_averaged_as_nnunet_does(folder, scan):
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     volume = SagittalVolume.of(scan, model.spacing, model.size)
     array, spacing = volume.model_array([2, 3]), volume.grid(0, 6).spacing[::-1]
     found = list(model.predict(array, spacing, [0, 1]))
-    predictor = DiffusionPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor = DiffusionPredictor(runtime=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(folder, (0, 1))
     for number, one in enumerate(found):
         window = np.ascontiguousarray(array[None, ..., number : number + 1])
@@ -131,7 +133,7 @@ def test_folds_are_averaged_as_nnunet_does(folder, scan):
 def test_results_do_not_depend_on_the_batch(folder, scan, tile):
     results = []
     for batch in (1, 3):
-        model = load_model(folder, [0], device="cpu", slice_batch=batch, precision="float32")
+        model = load_model(folder, folds=[0], runtime=Runtime("cpu", slice_batch=batch, precision="float32"))
         model.predictor.configuration_manager.configuration["patch_size"] = [tile, tile]
         results.append(segment(scan, model, slices=3, probabilities=True))
     for name in ("uncertainty", "probabilities"):
@@ -146,18 +148,20 @@ def test_results_do_not_depend_on_the_batch(folder, scan, tile):
 def test_slices_together_fill_a_cpus_cache(folder, scan, monkeypatch, samples, calls):
     """Tiles of 64 x 64: a cache of ten takes the four slices' samples at once, in pairs or one by one."""
     monkeypatch.setattr(chunks, "CPU_PIXELS", 10 * 64 * 64)
-    model = load_model(folder, [0], device="cpu", settings={"samples": samples})
+    model = load_model(folder, folds=[0], sampling={"samples": samples}, runtime=CPU)
     predicted = []
     network = model.predictor.diffusion_network
     predict = network.predict
-    monkeypatch.setattr(network, "predict", lambda images: predicted.append(len(images)) or predict(images))
+    monkeypatch.setattr(
+        network, "predict", lambda images, *rest: predicted.append(len(images)) or predict(images, *rest)
+    )
     segment(scan, model, slices=4)
     assert len(predicted) == calls and sum(predicted) == 4
     assert network.network_evaluations == 4 * samples * network.settings.sampling_steps
 
 
 def test_slices_of_a_volume_share_the_loading_of_a_folds_weights(folder, scan, monkeypatch):
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     assert len(model.folds) == 2
     network = model.predictor.diffusion_network
     load, loaded = network.load_state_dict, []
@@ -173,33 +177,33 @@ def test_slices_of_a_volume_share_the_loading_of_a_folds_weights(folder, scan, m
 
 def test_seed_and_sampling_settings(folder, scan):
     first, again, other = (
-        segment(scan, load_model(folder, [0], settings={"seed": seed}, device="cpu")) for seed in (5, 5, 6)
+        segment(scan, load_model(folder, folds=[0], sampling={"seed": seed}, runtime=CPU)) for seed in (5, 5, 6)
     )
     arrays = [sitk.GetArrayFromImage(result.uncertainty) for result in (first, again, other)]
     np.testing.assert_array_equal(arrays[0], arrays[1])
     assert np.abs(arrays[0] - arrays[2]).max() > 1e-4
     assert other.report["model"]["seed"] == 6
     with pytest.raises(ValueError, match="ensemble_steps is 9"):
-        load_model(folder, [0], settings={"ensemble_steps": 9}, device="cpu")
+        load_model(folder, folds=[0], sampling={"ensemble_steps": 9}, runtime=CPU)
 
 
 def test_plain_nnunet_model(tmp_path, scan):
     folder = write_model(tmp_path, "nnUNetTrainer")
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     result = segment(scan, model, slices=2)
     assert result.report["model"]["settings"] is None and result.report["model"]["trainer"] == "nnUNetTrainer"
     uncertainty = sitk.GetArrayFromImage(result.uncertainty)
     assert 0 < uncertainty.max() <= 1
     with pytest.raises(ValueError, match="does not sample"):
-        load_model(folder, settings={"seed": 3}, device="cpu")
+        load_model(folder, sampling={"seed": 3}, runtime=CPU)
 
 
 def test_model_trained_on_whole_volumes_normalises_over_the_scan(tmp_path, scan):
     folder = write_model(tmp_path, description=dataset_json(64, 1.0, "3d"))
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     volume = SagittalVolume.of(scan, model.spacing, model.size)
     array, spacing = volume.model_array(range(6)), volume.grid(0, 6).spacing[::-1]
-    predictor = DiffusionPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor = DiffusionPredictor(runtime=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(folder, (0,))
     whole = predictor.predict_single_npy_array(array[None], {"spacing": spacing}, None, None, False)
     for found in model.predict(array, spacing, [1, 4]):
@@ -211,7 +215,7 @@ def test_regions(tmp_path, scan):
     labels = {"background": 0, "spine": [1, 2, 3], "bone": [2, 3], "discs": 3}
     description = dataset_json(64, 1.0, labels=labels, regions_class_order=[1, 2, 3])
     folder = write_model(tmp_path, description=description)
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     result = segment(scan, model, probabilities=True)
     heads = sitk.GetArrayFromImage(result.probabilities)
     central = np.flatnonzero(heads.any(axis=(0, 2, 3)))[0]
@@ -246,15 +250,15 @@ def test_pre_segmentation_model_runs_its_baseline_first(tmp_path, scan):
     plans_file = preseg_plans()
     stage = write_model(tmp_path, "nnUNetTrainerSpineSegDiffPreSeg", "2d_preseg_T30", plans_file=plans_file)
     with pytest.raises(FileNotFoundError, match="nnUNetTrainer__nnUNetPlans__2d"):
-        load_model(stage, device="cpu")
+        load_model(stage, runtime=CPU)
     baseline = write_model(tmp_path, "nnUNetTrainer", plans_file=plans_file)
-    model = load_model(stage, device="cpu")
+    model = load_model(stage, runtime=CPU)
     result = segment(scan, model)
     assert result.report["model"]["baseline"]["trainer"] == "nnUNetTrainer"
 
-    first = DiffusionPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    first = DiffusionPredictor(runtime=CPU, allow_tqdm=False)
     first.initialize_from_trained_model_folder(baseline, (0,))
-    second = DiffusionPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    second = DiffusionPredictor(runtime=CPU, allow_tqdm=False)
     second.initialize_from_trained_model_folder(stage, (0,))
     volume = SagittalVolume.of(scan, model.spacing, model.size)
     array, spacing = volume.model_array([3])[None], volume.grid(0, 6).spacing[::-1]
@@ -279,7 +283,7 @@ def test_copied_folder_works_in_an_empty_environment(folder, tmp_path, scan):
     done = subprocess.run(command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     mask = sitk.ReadImage(str(tmp_path / "out" / "scan.mha"))
-    here = segment(scan, load_model(folder, device="cpu")).mask
+    here = segment(scan, load_model(folder, runtime=CPU)).mask
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(here))
 
 
@@ -298,7 +302,7 @@ def test_zip_of_nnunet_travels(folder, tmp_path, scan):
         assert done.returncode == 0, done.stderr
     installed = target / folder.parent.name / folder.name
     masks = [
-        sitk.GetArrayFromImage(segment(scan, load_model(place, [0], device="cpu")).mask)
+        sitk.GetArrayFromImage(segment(scan, load_model(place, folds=[0], runtime=CPU)).mask)
         for place in (folder, installed)
     ]
     np.testing.assert_array_equal(*masks)
@@ -312,7 +316,7 @@ def test_models_that_cannot_segment_a_scan(tmp_path):
         (({"plans_file": axial}, "nnUNetv2_predict"), ({"description": two}, r"needs 2 images a case \(T1, T2\)"))
     ):
         with pytest.raises(ValueError, match=message):
-            load_model(write_model(tmp_path / str(number), **changes), device="cpu")
+            load_model(write_model(tmp_path / str(number), **changes), runtime=CPU)
     with pytest.raises(FileNotFoundError, match="expected the folder of a trained model"):
         load_model(tmp_path / "nowhere")
 
@@ -330,10 +334,10 @@ def test_central_slice_equals_convert_and_predict(converted, real_mri, tmp_path)
     """Bit for bit on real MRI whose pixels are the model's own."""
     description = json.loads((converted / "dataset.json").read_text())
     folder = write_model(tmp_path, patch=(368, 368), description=description)
-    predictor = DiffusionPredictor(uncertainty=True, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = DiffusionPredictor(uncertainty=True, runtime=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(folder, (0,))
     compared = 0
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, runtime=CPU)
     images = [shutil.copy(image, tmp_path) for image in sorted(converted.glob("imagesTr/*_0000.nii.gz"))[:3]]
     predictor.predict_from_files_sequential(str(tmp_path), str(tmp_path / "masks"))
     for image in images:

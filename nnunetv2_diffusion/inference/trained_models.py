@@ -1,0 +1,140 @@
+"""Trained models in their folders: where they lie, which folds there are, what nnU-Net's predictor needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
+from nnunetv2_diffusion.nnunet_names import (
+    DATASET_FILE,
+    PLANS_FILE,
+    RESULTS,
+    ModelName,
+    dataset_folder,
+    fold_folder,
+    folds_with,
+    model_folders,
+    nnunet_folder,
+)
+
+_COPY_AGAIN = "copy the model's folder again"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a model folder holds, in the terms of nnU-Net's predictor; `parameters` has one entry a fold."""
+
+    plans_manager: PlansManager
+    configuration_name: str
+    configuration_manager: ConfigurationManager
+    network: nn.Module
+    parameters: list[dict[str, torch.Tensor]]
+    dataset_json: dict[str, Any]
+    trainer_name: str
+    mirroring_axes: tuple[int, ...] | None
+
+    def for_nnunet(self) -> tuple:
+        """The arguments of nnU-Net's `manual_initialization`."""
+        managers = (self.plans_manager, self.configuration_manager)
+        return self.network, *managers, self.parameters, self.dataset_json, self.trainer_name, self.mirroring_axes
+
+
+def model_folder(dataset: str, name: ModelName) -> Path:
+    """nnU-Net's results folder of a trained model.
+
+    Args:
+        dataset: its number or name.
+        name: of the model.
+
+    Raises:
+        FileNotFoundError: nothing was trained under these names.
+        ValueError: nnUNet_results is not set, `dataset` names none, or several datasets share the number.
+    """
+    results = nnunet_folder(RESULTS)
+    of_dataset = dataset_folder(dataset, results)
+    if of_dataset is None:
+        raise FileNotFoundError(f"{results} holds no models of dataset {dataset}; train one first")
+    folder = of_dataset / str(name)
+    if not folder.is_dir():
+        trained = ", ".join(path.name for path in model_folders(of_dataset))
+        raise FileNotFoundError(f"{folder} does not exist; trained so far: {trained or 'nothing'}")
+    return folder
+
+
+def find_folds(folder: Path, checkpoint_name: str, wanted: Sequence[int | str] | None = None) -> list[int | str]:
+    """The folds to predict with.
+
+    Args:
+        folder: of the model.
+        checkpoint_name: what a trained fold must hold.
+        wanted: numbers; or "all", which is nnU-Net's fold of that name or, where it was not trained, every numbered
+            fold; None is every numbered fold or, where there is none, nnU-Net's "all".
+
+    Raises:
+        FileNotFoundError: no such fold, with what to train.
+    """
+    found = folds_with(folder, checkpoint_name)
+    numbered: list[int | str] = [int(fold) for fold in found if fold.isdecimal()]
+    together: list[int | str] = ["all"] if "all" in found else []
+    if wanted is None:
+        folds = numbered or together
+    elif [str(fold) for fold in wanted] == ["all"]:
+        folds = together or numbered
+    else:
+        folds = list(dict.fromkeys(int(fold) if str(fold).isdecimal() else fold for fold in wanted))
+    missing = [fold for fold in folds if str(fold) not in found]
+    if missing or not folds:
+        where = fold_folder(folder, missing[0] if missing else "*") / checkpoint_name
+        raise FileNotFoundError(f"{where} does not exist; found: {', '.join(found) or 'none'}")
+    return folds
+
+
+def check_model_folder(folder: Path, folds: Sequence[int | str] | None, checkpoint_name: str) -> None:
+    """FileNotFoundError where plans, description or a checkpoint are missing, with what to train; None is any fold."""
+    for name in (PLANS_FILE, DATASET_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}: it is not the folder of a trained model; train first")
+    found = folds_with(folder, checkpoint_name)
+    missing = [fold for fold in folds if str(fold) not in found] if folds is not None else ["*"] * (not found)
+    if missing:
+        where = fold_folder(folder, missing[0]) / checkpoint_name
+        raise FileNotFoundError(f"{where} does not exist; train that fold first")
+
+
+def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, trust: bool = False) -> TrainedModel:
+    """The model of `folder` with the weights of `folds`, each file opened once; see `load_checkpoint` for `trust`.
+
+    Raises:
+        ValueError: a checkpoint that is damaged, refused, or of another configuration than the plans have.
+    """
+    checkpoints = [load_checkpoint(fold_folder(folder, fold) / checkpoint_name, trust) for fold in folds]
+    first = checkpoints[0]
+    plans_manager = PlansManager(read_json(folder / PLANS_FILE, remedy=_COPY_AGAIN))
+    dataset_json = read_json(folder / DATASET_FILE, remedy=_COPY_AGAIN)
+    name = first["init_args"]["configuration"]
+    if name not in plans_manager.available_configurations:
+        raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
+    configuration = plans_manager.get_configuration(name)
+    network = recursive_find_trainer_class_by_name(first["trainer_name"]).build_network_architecture(
+        plans_manager,
+        configuration,
+        determine_num_input_channels(plans_manager, configuration, dataset_json),
+        plans_manager.get_label_manager(dataset_json).num_segmentation_heads,
+        enable_deep_supervision=False,
+    )
+    parameters = [checkpoint["network_weights"] for checkpoint in checkpoints]
+    network.load_state_dict(parameters[0])
+    axes = first.get("inference_allowed_mirroring_axes")
+    return TrainedModel(
+        plans_manager, name, configuration, network, parameters, dataset_json, first["trainer_name"], axes
+    )
