@@ -93,7 +93,7 @@ def run(args: argparse.Namespace, command: str) -> None:
             print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if value is not None), flush=True)
         about = "a real case" if args.labels else f"one slice of {args.size} x {args.size} pixels, untrained models"
         stem = f"inference_{args.name}" if args.name else "inference"
-        write_inference(rows, args.results, stem, args.device, about, command)
+        write_inference(rows, args.results, stem=stem, device=args.device, about=about, command=command)
 
 
 def _slice(args: argparse.Namespace, method, folders: dict, device):

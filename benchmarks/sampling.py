@@ -40,12 +40,20 @@ def run(args: argparse.Namespace, command: str) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", "1")
     import torch
 
-    from comparison.sweep import ValidationCases, draw_sweep, settings_of, sweep_rows, write_sweep
+    from comparison.sweep import ValidationCases, settings_of, sweep_rows
+    from comparison.sweep_results import draw_sweep, write_sweep
 
     torch.set_num_threads(args.threads)
     cases = ValidationCases(args.model.resolve(), args.folds, torch.device(args.device))
-    values = (args.steps, args.samples, args.ensemble_steps, args.start_timesteps, args.early_stops)
-    rows = sweep_rows(cases.default, cases.process, *values)
+    rows = sweep_rows(
+        cases.default,
+        cases.process,
+        steps=args.steps,
+        samples=args.samples,
+        ensemble_steps=args.ensemble_steps,
+        start_timesteps=args.start_timesteps,
+        early_stops=args.early_stops,
+    )
     table = cases.measure(rows)
     stem = f"sampling_{args.name}"
     print(write_sweep(table, args.results, stem, args.device, command, settings_of(cases.default)))

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items()))
     about += f", configuration {args.configuration}, batch {args.batch_size or 'as planned'}"
-    write_training(rows, args.results, args.device, about, command)
+    write_training(rows, args.results, device=args.device, about=about, command=command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from nnunetv2_diffusion.imaging.grid import Grid, model_grid, to_ras
 from nnunetv2_diffusion.imaging.intensity import normalize_intensity
 from nnunetv2_diffusion.imaging.reading import read_scan
 from nnunetv2_diffusion.imaging.resampling import resample_to_grid
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, SPLITS_FILE, dataset_name
 from nnunetv2_diffusion.spider import DISCS, IMAGES, MASKS, VALUES, VERTEBRAE, Series, list_series, select_cases
 
@@ -117,9 +118,9 @@ def _slices(source: Path, raw: Path, size: int, folds: int) -> RawData:
             continue
         grid = _plane(image, size)
         image = resample_to_grid(normalize_intensity(image), grid)
-        sitk.WriteImage(image, str(folder / "imagesTr" / f"{case}_0000.nii.gz"))
+        write_image(image, folder / "imagesTr" / f"{case}_0000.nii.gz")
         labels = sitk.Cast(resample_to_grid(labels, grid, "nearest"), sitk.sitkUInt8)
-        sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case}.nii.gz"))
+        write_image(labels, folder / "labelsTr" / f"{case}.nii.gz")
         cases.append(case)
     write_json(patient_splits({case: i for i, case in enumerate(cases)}, folds), folder / SPLITS_FILE, indent=4)
     description = {"channel_names": {"0": "MRI"}, "labels": SLICE_LABELS, "file_ending": ".nii.gz"}

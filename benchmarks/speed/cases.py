@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
+from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.metrics import dice
 from speed.methods import LoadedMethod
@@ -66,9 +66,8 @@ def mean_dice(loaded: LoadedMethod, images: Path, labels: Path, dataset_json: Pa
             predictor.label_manager,
             properties,
         )
-        reference = sitk.GetArrayFromImage(
-            sitk.ReadImage(str(labels / f"{Path(files[0]).name[: -len('_0000' + ending)]}{ending}"))
-        )
+        case = Path(files[0]).name.removesuffix(f"_0000{ending}")
+        reference = read_volume(labels / f"{case}{ending}").array
         of_case = [dice(scheme.mask(reference, name), scheme.mask(prediction, name)) for name in scheme.structures]
         scores.append(float(np.nanmean(of_case)))
     return fmean(scores)

@@ -14,6 +14,7 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.scans import load_model, segment
@@ -77,9 +78,9 @@ def command_rows(
     flags = ("--model", str(model), "-device", device)
     for count in counts:
         slices = _noise(count, size)
-        sitk.WriteImage(_scan(slices), str(scratch / "volume.nii.gz"))
+        write_image(_scan(slices), scratch / "volume.nii.gz")
         for number in range(count):
-            sitk.WriteImage(_scan(slices[number : number + 1]), str(scratch / f"single_{number}.nii.gz"))
+            write_image(_scan(slices[number : number + 1]), scratch / f"single_{number}.nii.gz")
 
         def together() -> None:
             _spinesegdiff("segment", scratch / "volume.nii.gz", scratch / "out", "--slices", "all", *flags)

@@ -20,6 +20,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_diffusion.files import read_json, write_json
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import (
     CHECKPOINT,
     DATASET_FILE,
@@ -139,7 +140,7 @@ def _write(array: np.ndarray, path: Path) -> None:
     """[rows, columns] as a sagittal slice."""
     image = sitk.GetImageFromArray(array[..., None])
     image.SetSpacing(SPACING)
-    sitk.WriteImage(image, str(path))
+    write_image(image, path)
 
 
 @contextlib.contextmanager

@@ -72,15 +72,17 @@ TRAINING_NOTES = (
 
 
 def write_inference(
-    rows: Sequence[dict[str, Any]], folder: Path, stem: str, device: str, about: str, command: str
+    rows: Sequence[dict[str, Any]], folder: Path, *, stem: str, device: str, about: str, command: str
 ) -> None:
     """<stem>_<device>.csv and <stem>.md."""
-    _write(rows, folder, stem, device, about, INFERENCE_COLUMNS, INFERENCE_NOTES, command)
+    given = {"stem": stem, "device": device, "about": about, "command": command}
+    _write(rows, folder, **given, columns=INFERENCE_COLUMNS, notes=INFERENCE_NOTES)
 
 
-def write_training(rows: Sequence[dict[str, Any]], folder: Path, device: str, about: str, command: str) -> None:
+def write_training(rows: Sequence[dict[str, Any]], folder: Path, *, device: str, about: str, command: str) -> None:
     """training_<device>.csv and training.md."""
-    _write(rows, folder, "training", device, about, TRAINING_COLUMNS, TRAINING_NOTES, command)
+    given = {"stem": "training", "device": device, "about": about, "command": command}
+    _write(rows, folder, **given, columns=TRAINING_COLUMNS, notes=TRAINING_NOTES)
 
 
 def write_scaling(
@@ -110,12 +112,13 @@ def write_scaling(
 def _write(
     rows: Sequence[dict[str, Any]],
     folder: Path,
+    *,
     stem: str,
     device: str,
     about: str,
+    command: str,
     columns: dict[str, str],
     notes: str,
-    command: str,
 ) -> None:
     table = pd.DataFrame(rows).assign(**machine(device), about=about, command=command)
     write_csv(table, folder / f"{stem}_{device}.csv")

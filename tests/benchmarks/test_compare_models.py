@@ -1,4 +1,4 @@
-"""benchmarks/compare_models.py: its data sets, trainers, probe of x_t and tables, and a run of one step a model."""
+"""benchmarks/compare_models.py: its data sets, pictures and tables, and a run of one step a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
-import math
 import os
 import re
 import sys
@@ -18,191 +17,18 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from torch import nn
+from matplotlib.colors import to_rgb
 
 import compare_models
-from comparison import data_sets, models, probe, tables, training
+from comparison import data_sets, models, pictures, probe, tables
 from comparison.measuring import Measured, annotated_structures
-from comparison.trainers import fixed_length
-from comparison.workspace import TRAINERS_FOLDER, Workspace
-from helpers.command_recorder import Recorder
+from comparison.workspace import Workspace
 from helpers.nnunet_samples import threads_for_processes
-from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.pipeline.steps import Runner
-from nnunetv2_diffusion.settings import Settings
+from nnunetv2_diffusion.scoring.labels import label_scheme
 
 SIDE = 64
-
-
-class CopyingDenoiser(nn.Module):
-    """Answers with x_t, or without it: with the image's first channel as the foreground's logit."""
-
-    def __init__(self, copies: bool, heads: int = 2):
-        super().__init__()
-        self.copies = copies
-        self.decoder = nn.Module()
-        self.decoder.seg_layers = nn.ModuleList([nn.Conv2d(1, heads, 1)])
-
-    def encode_image(self, image):
-        return []
-
-    def forward(self, image, x_t, timestep, image_features=None):
-        return x_t.clone() if self.copies else torch.cat([torch.zeros_like(image[:, :1]), image[:, :1]], dim=1)
-
-
-def network(copies: bool, **settings) -> DiffusionNetwork:
-    return DiffusionNetwork(CopyingDenoiser(copies), Settings().updated(settings)).eval()
-
-
-def mask_of(share: float) -> torch.Tensor:
-    """x_0 [1, 2, H, W] whose upper rows are foreground."""
-    foreground = torch.zeros(SIDE, SIDE)
-    foreground[: int(SIDE * share)] = 1
-    return torch.stack([1 - foreground, foreground])[None] * 2 - 1
-
-
-def test_a_denoiser_without_x_t_changes_nothing_and_its_samples_agree():
-    image = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    blind = network(copies=False, samples=3)
-    shares = probe.changed_by_noise(blind, image, mask_of(0.25), torch.Generator().manual_seed(0))
-    assert {third: values["pixels"] for third, values in shares.items()} == {"early": 0, "middle": 0, "late": 0}
-    assert probe.sample_variance(blind, image, mirrored=False) == pytest.approx(0, abs=1e-12)
-
-
-def test_mirrored_samples_differ_by_their_mirroring():
-    """The foreground's logit is a ramp over columns: mirrored along them it is the ramp's reverse."""
-    ramp = torch.linspace(-2, 2, SIDE).expand(1, 1, SIDE, SIDE)
-    blind = network(copies=False, samples=4)
-    p = 1 / (1 + np.exp(-np.linspace(-2, 2, SIDE)))
-    expected = np.var([p, p, p, p], axis=0).mean()
-    assert probe.sample_variance(blind, ramp, mirrored=True) == pytest.approx(expected, abs=1e-9)
-    # an answer that does not turn with the image, as one of a network with padding may be
-    blind.denoiser.forward = lambda image, x_t, t, features=None: torch.cat([0 * ramp, ramp], dim=1)
-    expected = np.var([p, p, p[::-1], p[::-1]], axis=0).mean()
-    assert probe.sample_variance(blind, ramp, mirrored=True) == pytest.approx(expected, rel=1e-4)
-    assert blind.sampling.samples == 4 and blind.sampling.mirror_samples
-
-
-def test_a_denoiser_that_copies_x_t_changes_as_the_normal_distribution_says():
-    """At t near 0, x_t is the mask; the noise calls a pixel foreground with Φ((2f - 1) / sqrt(2 f (1 - f)))."""
-    share = 0.25
-    late = probe.changed_by_noise(
-        network(copies=True, timesteps=30, schedule_timesteps=100_000, beta_start=1e-7, beta_end=1e-6),
-        torch.zeros(1, 1, SIDE, SIDE),
-        mask_of(share),
-        torch.Generator().manual_seed(0),
-    )["late"]
-    called = 0.5 * (1 + math.erf((2 * share - 1) / math.sqrt(2 * share * (1 - share)) / math.sqrt(2)))
-    changed = share * (1 - called) + (1 - share) * called
-    assert late["pixels"] == pytest.approx(changed, abs=0.02)
-    assert late["foreground"] == pytest.approx(changed / (share + (1 - share) * called), abs=0.03)
-
-
-def test_answers_are_judged_by_the_x_start_that_they_imply():
-    """A v of x_t itself implies x_0 = x_t (sqrt(ᾱ) - sqrt(1 - ᾱ)), whose argmax is x_t's while ᾱ is above a half.
-
-    An ε of x_t itself implies x_0 = x_t (1 - sqrt(1 - ᾱ)) / sqrt(ᾱ), whose argmax is always x_t's.
-    """
-    arguments = torch.zeros(1, 1, SIDE, SIDE), mask_of(0.5)
-    as_mask, as_velocity, as_noise = (
-        probe.changed_by_noise(
-            network(copies=True, timesteps=100, prediction=prediction), *arguments, torch.Generator().manual_seed(0)
-        )
-        for prediction in ("x_start", "velocity", "noise")
-    )
-    assert as_mask["middle"]["pixels"] > 0.1
-    assert as_velocity["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
-    assert as_noise["middle"]["pixels"] == pytest.approx(as_mask["middle"]["pixels"], abs=0.02)
-
-
-def test_variance_over_samples_agrees_with_the_ensembles_own():
-    settings = {"timesteps": 50, "samples": 8, "sampling_steps": 1, "ensemble_steps": 1, "mirror_samples": False}
-    copying, image = network(copies=True, **settings), torch.zeros(1, 1, SIDE, SIDE)
-    own = copying.predict(image, disagreement=True).variance.mean()  # of two heads, whose variances are one
-    assert probe.sample_variance(copying, image, mirrored=False) == pytest.approx(float(own), rel=0.05)
-
-
-def test_steps_are_epochs_times_iterations():
-    assert fixed_length.length_of(500) == (5, 100)
-    assert all(np.prod(fixed_length.length_of(steps)) == steps for steps in range(1, 60))
-
-
-@pytest.mark.parametrize("kind", models.KINDS)
-@pytest.mark.parametrize("steps", [None, 1, 500])
-def test_nnunet_finds_a_trainer_of_any_length(kind, steps, monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS_FOLDER))
-    name = models.trainer_name(kind, steps)
-    with contextlib.redirect_stdout(None):
-        trainer = recursive_find_trainer_class_by_name(name)
-    assert (trainer.__name__, trainer.steps) == (name, steps)
-    assert models.TRAINERS[kind] in [base.__name__ for base in trainer.__mro__]
-    validates = trainer.perform_actual_validation is nnUNetTrainer.perform_actual_validation
-    assert validates == (kind == models.NNUNET)
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainer_5epochs", "nnUNetTrainerOther_5steps", "x_full_length", "steps"])
-def test_other_names_are_left_to_others(name):
-    assert not hasattr(fixed_length, name)
-
-
-def workspace_with_plans(root: Path, recorder: Recorder, monkeypatch) -> tuple[Workspace, data_sets.RawData]:
-    """Two folds of one case each, planned for two pre-segmentation stages; the commands are recorded."""
-    monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, {}, recorder))
-    workspace, data = Workspace(root, "cpu", 5, 1), data_sets.RawData(602, "Dataset602_x")
-    folder = workspace.preprocessed / data.name
-    folder.mkdir(parents=True)
-    folds = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]
-    (folder / "splits_final.json").write_text(json.dumps(folds))
-    stages = {"2d_small": {"next_stage": ["2d_small_preseg_T4", "2d_small_preseg_T9"]}}
-    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": stages}))
-    return workspace, data
-
-
-def test_folds_are_trained_once_and_validated_again_for_a_new_stage(tmp_path: Path, monkeypatch):
-    """The files are those that nnU-Net leaves: checkpoint, validation masks, masks for the next stages."""
-    recorder = Recorder()
-    workspace, data = workspace_with_plans(tmp_path, recorder, monkeypatch)
-    (baseline,) = models.chosen_models(["nnunet"], [], "2d_small", 5, 2)
-
-    def commands() -> list[str]:
-        recorder.calls.clear()
-        training.train_all(workspace, data, [baseline])
-        return [" ".join(command) for command, _, _ in recorder.calls]
-
-    train = "nnUNetv2_train 602 2d_small {} -tr nnUNetTrainer_5steps -device cpu"
-    assert commands() == [train.format(0), train.format(1)]
-    folder = tmp_path / "results" / data.name / "nnUNetTrainer_5steps__nnUNetPlans__2d_small"
-    for fold, case in enumerate("ab"):
-        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
-        (folder / f"fold_{fold}" / "checkpoint_final.pth").touch()
-        (folder / f"fold_{fold}" / "validation" / f"{case}.nii.gz").touch()
-        for timesteps in (4, 9):
-            stage = folder / "predicted_next_stage" / f"2d_small_preseg_T{timesteps}"
-            stage.mkdir(parents=True, exist_ok=True)
-            (stage / f"{case}.b2nd").touch()
-    assert commands() == []
-    (stage / "b.b2nd").unlink()
-    assert commands() == [train.format(1) + " --val"]
-
-
-def test_stage_sampling_steps_are_the_targets():
-    assert [models.stage_sampling_steps(T) for T in (1, 3, 30, 100, 1000)] == [1, 3, 5, 5, 50]
-
-
-def test_pre_segmentation_brings_nnunet_and_follows_it():
-    chosen = models.chosen_models(["preseg"], [1000, 30], "2d_small", 20, 100)
-    assert [(model.kind, model.configuration) for model in chosen] == [
-        ("nnunet", "2d_small"),
-        ("preseg", "2d_small_preseg_T30"),
-        ("preseg", "2d_small_preseg_T1000"),
-    ]
-    assert {model.trainer for model in chosen} == {"nnUNetTrainer_20steps", "nnUNetTrainerSpineSegDiffPreSeg_20steps"}
-    full = models.chosen_models(["nnunet", "spinesegdiff"], [30], "2d_spinesegdiff", None, 1000)
-    assert [model.configuration for model in full] == ["2d", "2d_spinesegdiff"]
-    _, refined = models.chosen_models(["preseg"], [30], "2d_spinesegdiff", None, 1000)
-    assert refined.configuration == "2d_preseg_T30"  # whatever it inherits from, it refines nnU-Net's 2d
 
 
 def write_slices(folder: Path, cases: int = 5) -> None:
@@ -318,6 +144,15 @@ def test_tables_hold_means_over_cases_and_the_very_command(tmp_path: Path):
     assert list(table["structure"]) == ["discs", "mean"] * 2
     assert table["dice_std"].iloc[0] == pytest.approx(np.std([0.7, 0.9], ddof=1), rel=1e-5)
     assert set(table["command"]) == {"python compare --work w"} and torch.__version__ in table["machine"].iloc[0]
+
+
+def test_pictures_show_structures_in_their_own_colours():
+    labels = label_scheme({"background": 0, "discs": 1, "vertebrae": 2})
+    mask = np.array([[0, 1, 2]])
+    shown = pictures.overlay(np.array([[200.0, 200.0, 0.0]]), mask, labels)
+    tints = [np.array(to_rgb(tint)) for tint in structure_colours(["discs", "vertebrae"]).values()]
+    np.testing.assert_allclose(shown[0], [[1, 1, 1], 0.5 + tints[0] / 2, tints[1] / 2])
+    np.testing.assert_allclose(pictures.overlay(np.array([[50.0, 200.0]]), None, labels)[0, :, 0], [0.25, 1])
 
 
 def test_a_bad_request_is_one_line(tmp_path: Path, capsys, restored_environment: None):

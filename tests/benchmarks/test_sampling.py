@@ -19,7 +19,15 @@ from nnunetv2_diffusion.settings import Process, Sampling
 
 def test_rows_vary_one_setting_and_leave_out_what_cannot_be():
     default = Sampling(sampling_steps=10, ensemble_steps=5)
-    rows = sweep_rows(default, Process(timesteps=20), [1, 10, 50], [2], [5, 11], [3], [0.01, 1])
+    rows = sweep_rows(
+        default,
+        Process(timesteps=20),
+        steps=[1, 10, 50],
+        samples=[2],
+        ensemble_steps=[5, 11],
+        start_timesteps=[3],
+        early_stops=[0.01, 1],
+    )
     assert rows == [
         ("default", {}),
         ("sampling_steps", {"sampling_steps": 1}),

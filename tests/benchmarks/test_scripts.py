@@ -106,7 +106,8 @@ def test_every_part_of_a_training_iteration_is_timed(tiny: TinyProject):
 
 def test_tables_have_the_figures_of_one_device_and_empty_cells_for_the_other(tmp_path: Path):
     row = {"method": "ours", "samples": 4, "steps": 10, "network_evaluations": 40.0, "seconds": 1.234567}
-    write_inference([row], tmp_path, "inference", "cpu", "a slice", "python benchmarks/inference.py")
+    about = {"stem": "inference", "device": "cpu", "about": "a slice", "command": "python benchmarks/inference.py"}
+    write_inference([row], tmp_path, **about)
     text = (tmp_path / "inference.md").read_text()
     assert "| ours | 4 | 10 | 40 | 1.23 |" in text.split("## GPU")[0]
     assert "Not measured" in text.split("## GPU")[1] and "| ours | 4 | 10 |  |  |" in text.split("## GPU")[1]
