@@ -9,10 +9,10 @@ import pandas as pd
 from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.ablation import ablation_table, stage_trainings
 from nnunetv2_diffusion.report.pathology import PFIRRMANN_THRESHOLD, patient_flags, prevalence
-from nnunetv2_diffusion.report.results import TRAINING, Results
+from nnunetv2_diffusion.report.results import Results
 from nnunetv2_diffusion.report.statistics import paired_tests, pathology_tests
 from nnunetv2_diffusion.scoring.cases import Scores
-from nnunetv2_diffusion.scoring.tables import summarise_structures, summarise_uncertainty
+from nnunetv2_diffusion.scoring.tables import TRAINING, summarise_structures, summarise_uncertainty
 
 
 @dataclass

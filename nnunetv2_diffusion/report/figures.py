@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.imaging.drawing import boxes, panels, styled
-from nnunetv2_diffusion.imaging.palette import AXIS, INK, WITH, WITHOUT, colour
+from nnunetv2_diffusion.imaging.palette import WITH, WITHOUT, colour
 from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.ablation import MISSING
 from nnunetv2_diffusion.report.pathology import TESTED
+from nnunetv2_diffusion.scoring.figures import legend
 from nnunetv2_diffusion.scoring.labels import display_name
-from nnunetv2_diffusion.scoring.tables import MEAN
-
-
-def structure_names(structures: Sequence[str]) -> list[str]:
-    """The distinct structures in their order, without the mean."""
-    return [name for name in dict.fromkeys(structures) if name != MEAN]
+from nnunetv2_diffusion.scoring.tables import structure_names
 
 
 @styled
@@ -43,7 +37,7 @@ def dice_by_model(structures: pd.DataFrame) -> Figure:
         panel.grid(axis="y", visible=False)
     axes[0][0].invert_yaxis()
     if len(modalities) > 1:
-        _legend(figure, [(modality, colour(index)) for index, modality in enumerate(modalities)])
+        legend(figure, [(modality, colour(index)) for index, modality in enumerate(modalities)])
     return figure
 
 
@@ -80,7 +74,7 @@ def dice_by_pathology(means: pd.DataFrame, flags: pd.DataFrame, tests: pd.DataFr
     ]
     axes[0][0].set_yticks(range(len(TESTED)), labels)
     axes[0][0].invert_yaxis()
-    _legend(figure, [("with the pathology", WITH), ("without", WITHOUT)])
+    legend(figure, [("with the pathology", WITH), ("without", WITHOUT)])
     return figure
 
 
@@ -130,50 +124,6 @@ def ablation_curves(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def reliability_diagram(points: pd.DataFrame) -> Figure:
-    """Accuracy over confidence, a panel a modality, a line a model, marker area by the share of voxels.
-
-    Args:
-        points: `tables.reliability` of one region, with the columns modality and model.
-    """
-    modalities, models = (list(dict.fromkeys(points[column])) for column in ("modality", "model"))
-    figure, axes = panels(1, len(modalities), (3.6 * len(modalities) + 0.4, 4.5), sharey=True)
-    for panel, modality in zip(axes[0], modalities, strict=True):
-        panel.plot([0, 1], [0, 1], color=AXIS, linewidth=1, linestyle=":")
-        for model, part in points[points["modality"] == modality].groupby("model", sort=False):
-            tint = colour(models.index(model))
-            panel.plot(part["confidence"], part["accuracy"], color=tint, linewidth=1.4)
-            share = part["count"] / part["count"].sum()
-            panel.scatter(
-                part["confidence"], part["accuracy"], s=8 + 160 * np.sqrt(share), color=tint, alpha=0.5, linewidths=0
-            )
-        panel.set(title=modality, xlabel="Confidence", xlim=(0, 1.02), ylim=(0, 1.02), box_aspect=1)
-    axes[0][0].set_ylabel("Accuracy")
-    _legend(figure, [(model, colour(index)) for index, model in enumerate(models)])
-    return figure
-
-
-@styled
-def risk_coverage_curves(curves: pd.DataFrame) -> Figure:
-    """Share of wrong voxels among the most certain ones, mean over cases: a panel a modality, a line a model.
-
-    Args:
-        curves: `Scores.curves` of one region.
-    """
-    modalities, models = (list(dict.fromkeys(curves[column])) for column in ("modality", "model"))
-    figure, axes = panels(1, len(modalities), (3.6 * len(modalities) + 0.4, 3.7), sharey=True)
-    means = curves.groupby(["modality", "model", "coverage"], sort=False)["risk"].mean().reset_index()
-    for panel, modality in zip(axes[0], modalities, strict=True):
-        for model, part in means[means["modality"] == modality].groupby("model", sort=False):
-            panel.plot(part["coverage"], 100 * part["risk"], color=colour(models.index(model)))
-        panel.set(title=modality, xlabel="Coverage: share of voxels kept", xlim=(0, 1.01))
-        panel.set_ylim(bottom=0)
-    axes[0][0].set_ylabel("Wrong among them (%)")
-    _legend(figure, [(model, colour(index)) for index, model in enumerate(models)])
-    return figure
-
-
-@styled
 def uncertainty_and_dice(cases: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Mean uncertainty of a case against its Dice: a row a model, a column a modality, Spearman's rho in it.
 
@@ -205,7 +155,7 @@ def uncertainty_and_dice(cases: pd.DataFrame, summary: pd.DataFrame) -> Figure:
                 panel.set_title(modality)
     figure.supxlabel("Mean uncertainty of the case", fontsize=9.5)
     figure.supylabel("Mean Dice of the case", fontsize=9.5)
-    _legend(figure, [(model, colour(index)) for index, model in enumerate(models)])
+    legend(figure, [(model, colour(index)) for index, model in enumerate(models)])
     return figure
 
 
@@ -220,8 +170,3 @@ def _lower_limit(dice: pd.Series) -> float:
     """Where the Dice axis starts: on a twentieth, below the lowest case."""
     lowest = dice.min()
     return 0.5 if pd.isna(lowest) else np.floor(lowest * 20) / 20 - 0.005
-
-
-def _legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
-    handles = [figure.axes[0].scatter([], [], color=tint, s=40, label=text) for text, tint in entries]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(entries), 4), labelcolor=INK)

@@ -16,12 +16,11 @@ from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.ablation import SERIES, table_2_layout
 from nnunetv2_diffusion.report.analysis import Report, lead_trainings
 from nnunetv2_diffusion.report.figures import p_text
-from nnunetv2_diffusion.report.results import TRAINING
 from nnunetv2_diffusion.report.statistics import ALPHA, MIN_GROUP
+from nnunetv2_diffusion.scoring.calibration import CALIBRATION_BINS
 from nnunetv2_diffusion.scoring.labels import display_name
 from nnunetv2_diffusion.scoring.metrics import EMPTY_MASK_RULE
-from nnunetv2_diffusion.scoring.tables import MEAN, METRICS
-from nnunetv2_diffusion.scoring.uncertainty import CALIBRATION_BINS
+from nnunetv2_diffusion.scoring.tables import MEAN, METRICS, TRAINING
 
 TEMPLATES = Path(__file__).with_name("templates")
 DISTRIBUTION = "nnunetv2-diffusion"

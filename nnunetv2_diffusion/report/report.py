@@ -16,10 +16,11 @@ from nnunetv2_diffusion.report.analysis import Report, analyse, lead_trainings
 from nnunetv2_diffusion.report.gallery import gallery_data, select_cases
 from nnunetv2_diffusion.report.page import render_page
 from nnunetv2_diffusion.report.pathology import PFIRRMANN_THRESHOLD, check_patients, patient_flags, read_gradings
-from nnunetv2_diffusion.report.results import TRAINING, read_results
+from nnunetv2_diffusion.report.results import read_results
 from nnunetv2_diffusion.report.statistics import patient_means
 from nnunetv2_diffusion.scoring.cases import score_cases
-from nnunetv2_diffusion.scoring.tables import reliability
+from nnunetv2_diffusion.scoring.figures import reliability_diagram, risk_coverage_curves
+from nnunetv2_diffusion.scoring.tables import TRAINING, reliability
 
 GALLERY_CASES = 60
 
@@ -124,10 +125,10 @@ def draw_figures(report: Report) -> dict[str, Any]:
     for region in ("foreground", "image"):
         if not scores.bins.empty:
             points = reliability(scores.bins, TRAINING)
-            drawn[f"reliability_{region}"] = figures.reliability_diagram(points[points["region"] == region])
+            drawn[f"reliability_{region}"] = reliability_diagram(points[points["region"] == region])
         if not scores.curves.empty:
             curves = scores.curves
-            drawn[f"risk_coverage_{region}"] = figures.risk_coverage_curves(curves[curves["region"] == region])
+            drawn[f"risk_coverage_{region}"] = risk_coverage_curves(curves[curves["region"] == region])
     if not scores.uncertainty.empty:
         drawn["uncertainty_and_dice"] = figures.uncertainty_and_dice(scores.uncertainty, report.uncertainty)
     return drawn

@@ -15,8 +15,8 @@ from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
 from nnunetv2_diffusion.report.datasets import Dataset, find_dataset
 from nnunetv2_diffusion.report.models import family, model_name, model_order, stage_timesteps
 from nnunetv2_diffusion.scoring.labels import LabelScheme, read_labels
+from nnunetv2_diffusion.scoring.tables import TRAINING
 
-TRAINING = ["dataset", "modality", "model"]
 MAPS_FOLDER = "validation_uncertainty"
 
 

@@ -14,8 +14,7 @@ from scipy.stats import false_discovery_control, ttest_ind, wilcoxon
 from statsmodels.stats.meta_analysis import effectsize_smd
 
 from nnunetv2_diffusion.report.pathology import TESTED, check_patients
-from nnunetv2_diffusion.report.results import TRAINING
-from nnunetv2_diffusion.scoring.tables import MEAN, with_mean
+from nnunetv2_diffusion.scoring.tables import MEAN, TRAINING, with_mean
 
 ALPHA = 0.05
 MIN_GROUP = 5
