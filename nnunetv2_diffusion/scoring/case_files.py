@@ -11,6 +11,8 @@ import numpy as np
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, Volume, check_same_grid, read_volume
 from nnunetv2_diffusion.scoring.labels import LabelScheme
 
+# Maps are written as NIfTI, which holds fractions and the geometry, whatever the dataset's masks are.
+MAP_ENDING = ".nii.gz"
 ROUNDING = 1e-6
 
 
@@ -20,10 +22,11 @@ def find_map(folder: Path, case: str, file_ending: str) -> Path | None:
     Args:
         folder: where the maps lie.
         case: the case's name.
-        file_ending: of the dataset's images and masks.
+        file_ending: of the dataset's masks; a map of this ending is found where there is none in NIfTI, as which
+            `spinesegdiff predict` and `validate` write every map.
     """
-    path = folder / f"{case}{UNCERTAINTY_SUFFIX}{file_ending}"
-    return path if path.is_file() else None
+    paths = (folder / f"{case}{UNCERTAINTY_SUFFIX}{ending}" for ending in (MAP_ENDING, file_ending))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find_probabilities(folder: Path, case: str) -> Path | None:
@@ -48,10 +51,14 @@ def read_mask(path: str | Path, labels: LabelScheme, reference: Volume | None = 
 def read_map(path: str | Path, reference: Volume) -> Volume:
     """An uncertainty map on the reference's grid, its array float64 in [0, 1].
 
+    nnU-Net gives flat pictures (.png) a first axis of one slice and no geometry: of their maps only the shape must fit.
+
     Raises:
         FileNotFoundError, ValueError: it is missing, unreadable, on another grid, or holds values outside [0, 1].
     """
     volume = read_volume(path)
+    if volume.array.shape == (1, *reference.array.shape):
+        volume = replace(reference, path=volume.path, array=volume.array[0])
     check_same_grid(volume, reference)
     values = volume.array.astype(np.float64)
     if not (np.isfinite(values).all() and values.min() >= -ROUNDING and values.max() <= 1 + ROUNDING):

@@ -11,7 +11,7 @@ from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.drawing import save
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE
-from nnunetv2_diffusion.scoring.case_files import find_map, find_probabilities
+from nnunetv2_diffusion.scoring.case_files import MAP_ENDING, find_map, find_probabilities
 from nnunetv2_diffusion.scoring.cases import Scores, score_cases
 from nnunetv2_diffusion.scoring.crops import CROPS
 from nnunetv2_diffusion.scoring.figures import reliability_diagram, risk_coverage_curves
@@ -118,7 +118,7 @@ def pair_cases(
         for case, mask in masks.items()
     ]
     if uncertainty is not None and not any(row["uncertainty"] for row in rows):
-        raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{ending} of any of the {len(masks)} cases")
+        raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{MAP_ENDING} of any of the {len(masks)} cases")
     return pd.DataFrame(rows), [case for case in truth if case not in masks]
 
 

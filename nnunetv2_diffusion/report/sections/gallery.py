@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,10 +20,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from nnunetv2_diffusion.imaging.palette import structure_colours
-from nnunetv2_diffusion.imaging.volumes import check_same_grid, read_volume
+from nnunetv2_diffusion.imaging.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_diffusion.report.section import Context, Section
 from nnunetv2_diffusion.report.slices import choose_slice
 from nnunetv2_diffusion.report.wording import rounded
+from nnunetv2_diffusion.scoring.case_files import read_map
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 
 CSV_FILES = ()
@@ -140,9 +143,7 @@ def _entry(
     rows = files.to_dict("records")
     reference = read_volume(rows[0]["reference"])
     masks = [read_volume(one["prediction"]) for one in rows]
-    image = read_volume(rows[0]["image"]) if rows[0]["image"] else None
-    if image is not None:
-        check_same_grid(image, reference)
+    image = _read_image(rows[0]["image"], reference) if rows[0]["image"] else None
     cut = choose_slice(reference, masks, image)
     picture = cut.cut(reference)
     codes = sorted({0, *(value for values in labels.structures.values() for value in values)})
@@ -161,7 +162,7 @@ def _entry(
         }
         predictions.append(entry)
         if one["uncertainty"]:
-            maps.append((entry, cut.cut(read_volume(one["uncertainty"])).astype(float)))
+            maps.append((entry, cut.cut(read_map(one["uncertainty"], reference))))
     return {
         "dataset": dataset,
         "modality": rows[0]["modality"],
@@ -175,6 +176,15 @@ def _entry(
         "codes": {name: [codes.index(value) for value in values] for name, values in labels.structures.items()},
         "predictions": predictions,
     }, maps
+
+
+def _read_image(path: Path, reference: Volume) -> Volume:
+    """A case's image on the reference's grid; a coloured picture as its brightness."""
+    image = read_volume(path)
+    if image.array.ndim == reference.array.ndim + 1:
+        image = replace(image, array=image.array.mean(axis=-1))
+    check_same_grid(image, reference)
+    return image
 
 
 def _coded(picture: np.ndarray, codes: Sequence[int]) -> np.ndarray:
