@@ -74,7 +74,7 @@ def case_calibration(
     """`calibration_bins` of one case for both crops (column region); `probabilities` is `[K, ...]`."""
     valid = labels.valid(reference)
     frames = []
-    for crop, box in crops_of(reference, prediction, labels):
+    for crop, box in crops_of(reference, labels):
         confidence, correct = top_label_confidence(probabilities[(slice(None), *box)], reference[box], labels)
         if valid is not None:
             confidence, correct = confidence[:, valid[box]], correct[:, valid[box]]

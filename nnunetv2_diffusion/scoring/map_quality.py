@@ -99,7 +99,7 @@ def case_quality(
         "dice": mean_dice(reference, prediction, labels),
     }
     curves = []
-    for crop, box in crops_of(reference, prediction, labels):
+    for crop, box in crops_of(reference, labels):
         keep = ... if valid is None else valid[box]
         values, errors = uncertainty[box][keep], (reference != prediction)[box][keep]
         if not values.size:

@@ -53,6 +53,7 @@ def test_report_of_a_small_tree(spine_folders, capsys):
 
     page = (out / "index.html").read_text()
     assert "Wilcoxon" in page and "42 and 72 for spondylolisthesis" in page
+    assert "bounding box of the reference's structures and 10 pixels around it, the same for every model" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page) and "@import" not in page, "nothing from outside the page"
     data = page_data(page)
     assert len(data["gallery"]["cases"]) == 4

@@ -6,6 +6,7 @@ from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.section import Context, Section
 from nnunetv2_diffusion.report.statistics import ALPHA
 from nnunetv2_diffusion.scoring.calibration import CALIBRATION_BINS
+from nnunetv2_diffusion.scoring.crops import FOREGROUND_MARGIN
 from nnunetv2_diffusion.scoring.metrics import EMPTY_MASK_RULE
 from nnunetv2_diffusion.scoring.tables import missed
 
@@ -24,6 +25,7 @@ def section(context: Context) -> Section:
             "empty_mask_rule": EMPTY_MASK_RULE,
             "alpha": ALPHA,
             "bins": CALIBRATION_BINS,
+            "margin": FOREGROUND_MARGIN,
             "pfirrmann": context.pfirrmann,
             "paper_source": paper.SOURCE,
         },

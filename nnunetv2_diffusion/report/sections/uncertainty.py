@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from nnunetv2_diffusion.imaging.drawing import panels, styled
 from nnunetv2_diffusion.imaging.palette import colour
 from nnunetv2_diffusion.report.section import Context, Section
-from nnunetv2_diffusion.scoring.crops import CROPS
+from nnunetv2_diffusion.scoring.crops import CROPS, FOREGROUND_MARGIN
 from nnunetv2_diffusion.scoring.figures import legend, reliability_diagram, risk_coverage_curves
 from nnunetv2_diffusion.scoring.tables import TRAINING, reliability, summarise_uncertainty
 
@@ -38,7 +38,7 @@ def section(context: Context) -> Section:
             "risk_coverage": mean_risk(curves),
         },
         figures=figures,
-        variables={"uncertainty": summary.to_dict("records")},
+        variables={"uncertainty": summary.to_dict("records"), "margin": FOREGROUND_MARGIN},
     )
 
 
