@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.imaging.drawing import panels, styled
-from nnunetv2_diffusion.imaging.palette import colour
+from nnunetv2_diffusion.imaging.palette import colour, structure_colours
 from nnunetv2_diffusion.nnunet_names import PLANS
 from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.report.section import Context, Section
@@ -138,14 +138,15 @@ def ablation_curves(table: pd.DataFrame) -> Figure:
 
 
 def _draw_dice(panel: Axes, found: pd.DataFrame, printed: pd.DataFrame, place: dict[int, int]) -> None:
-    for index, name in enumerate(structure_names(found["structure"])):
+    tints = structure_colours(structure_names(found["structure"]))
+    for index, (name, tint) in enumerate(tints.items()):
         part = found[found["structure"] == name]
         x = part["timesteps"].map(place) + (index - 1) * 0.06
-        style = {"color": colour(index), "marker": "o", "capsize": 3, "label": display_name(name)}
+        style = {"color": tint, "marker": "o", "capsize": 3, "label": display_name(name)}
         panel.errorbar(x, part["dice_mean"], part["dice_std"], **style)
         theirs = printed[(printed["structure"] == name) & printed["timesteps"].isin(list(place))]
         if len(theirs):
-            panel.plot(theirs["timesteps"].map(place), theirs["dice_mean"], "--", color=colour(index), alpha=0.55)
+            panel.plot(theirs["timesteps"].map(place), theirs["dice_mean"], "--", color=tint, alpha=0.55)
     panel.set(title=f"Dice, mean and standard deviation{' (dashed: the paper)' if len(printed) else ''}")
 
 
