@@ -21,12 +21,9 @@ from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.inference.validation import validation_items
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
+from nnunetv2_diffusion.scoring.calibration import case_calibration, expected_calibration_error
 from nnunetv2_diffusion.scoring.labels import read_labels
-from nnunetv2_diffusion.scoring.uncertainty import (
-    case_calibration,
-    case_quality,
-    expected_calibration_error,
-)
+from nnunetv2_diffusion.scoring.map_quality import case_quality
 from nnunetv2_diffusion.settings import Process, Sampling
 
 DEFAULT = "default"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunetv2_diffusion.nnunet_names import PLANS, PRESEG, TRAINER
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The dataset and the T, and what names the trainings."""
@@ -11,13 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timesteps", nargs="+", type=int, required=True, metavar="T", help="the T to compare; 0 is nnU-Net itself"
     )
-    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="name of the plans (default: %(default)s)")
-    parser.add_argument(
-        "--previous-trainer", default="nnUNetTrainer", help="trainer of the first stage (default: %(default)s)"
-    )
-    parser.add_argument(
-        "-tr", default="nnUNetTrainerSpineSegDiffPreSeg", help="trainer of the stages (default: %(default)s)"
-    )
+    parser.add_argument("-p", "--plans", default=PLANS, help="name of the plans (default: %(default)s)")
+    parser.add_argument("--previous-trainer", default=TRAINER, help="trainer of the first stage (default: %(default)s)")
+    parser.add_argument("-tr", default=PRESEG, help="trainer of the stages (default: %(default)s)")
     parser.add_argument(
         "--base",
         choices=("2d", "2d_spinesegdiff", "2d_small"),
@@ -30,12 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Gather the table, write it and print it."""
-    from nnunetv2_diffusion.report.ablation import AblationRequest, ablation
-    from nnunetv2_diffusion.report.ablation_output import describe_ablation, write_ablation
-    from nnunetv2_diffusion.report.results import nnunet_folder, optional_nnunet_folder
+    from nnunetv2_diffusion.nnunet_names import PREPROCESSED, RAW, RESULTS, nnunet_folder, optional_nnunet_folder
+    from nnunetv2_diffusion.report.ablation import AblationRequest, ablation, describe_ablation, write_ablation
 
     request = AblationRequest(args.dataset, args.timesteps, args.plans, args.previous_trainer, args.tr, args.base)
-    folders = nnunet_folder("nnUNet_results"), nnunet_folder("nnUNet_preprocessed")
-    table = ablation(request, *folders, optional_nnunet_folder("nnUNet_raw"), args.np)
+    folders = nnunet_folder(RESULTS), nnunet_folder(PREPROCESSED)
+    table = ablation(request, *folders, optional_nnunet_folder(RAW), args.np)
     write_ablation(table, args.o)
     print(describe_ablation(table))

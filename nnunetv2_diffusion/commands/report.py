@@ -35,17 +35,17 @@ def run(args: argparse.Namespace) -> None:
         raise RuntimeError(
             f"{error.name} is not installed; the report needs: pip install 'nnunetv2-diffusion[report]'"
         ) from error
-    from nnunetv2_diffusion.report.results import nnunet_folder, optional_nnunet_folder
+    from nnunetv2_diffusion.nnunet_names import PREPROCESSED, RAW, RESULTS, nnunet_folder, optional_nnunet_folder
 
     report = make_report(
         args.datasets,
         args.o,
-        results=nnunet_folder("nnUNet_results"),
-        preprocessed=optional_nnunet_folder("nnUNet_preprocessed"),
-        raw=optional_nnunet_folder("nnUNet_raw"),
+        results=nnunet_folder(RESULTS),
+        preprocessed=optional_nnunet_folder(PREPROCESSED),
+        raw=optional_nnunet_folder(RAW),
         spider=args.spider,
         pfirrmann=args.pfirrmann,
-        gallery=args.gallery,
+        gallery_cases=args.gallery,
         processes=args.np,
     )
     for note in report.results.notes:

@@ -15,7 +15,7 @@ from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.drawing import panels, styled
 from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.imaging.volumes import read_volume
-from nnunetv2_diffusion.report.gallery import choose_slice
+from nnunetv2_diffusion.report.slices import choose_slice
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 
 UNCERTAINTY_MAP = "viridis"

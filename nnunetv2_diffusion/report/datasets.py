@@ -1,22 +1,22 @@
-"""One nnU-Net dataset as the evaluation needs it: references, images, folds, patients and the oblique scans."""
+"""One nnU-Net dataset as the report needs it: references, images, folds, patients and the oblique scans."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.volumes import list_masks
-from nnunetv2_diffusion.report.models import modality_name
-from nnunetv2_diffusion.report.paper import OBLIQUE_PATIENTS
-from nnunetv2_diffusion.scoring.labels import LabelScheme, read_labels
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PREPROCESSED, RAW, SPLITS_FILE, dataset_folder
+from nnunetv2_diffusion.report.names import modality_name
+from nnunetv2_diffusion.scoring.labels import LabelScheme, read_file_ending, read_labels
+from nnunetv2_diffusion.spider import OBLIQUE_PATIENTS, parse_case
 
 DEFAULT_FOLDS = 5
 CASE_COLUMNS = ("case", "patient", "oblique")
-_SPIDER_CASE = re.compile(r"^SPIDER_(\d+)_(t1|t2)$")
+CASE_LIST = "cases.csv"
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Dataset:
 
     Attributes:
         references: case -> reference mask.
-        splits: nnU-Net's splits_final.json, or None where there is none.
+        splits: nnU-Net's splits, or None where there is none.
         patients: cases.csv by case (columns patient, oblique), empty where there is none.
         notes: what a reader of the tables must know.
     """
@@ -64,18 +64,20 @@ class Dataset:
         expected = self.validation_cases(fold)
         if expected is not None and case not in expected:
             raise ValueError(
-                f"{mask} lies in fold {fold}, but splits_final.json of {self.name} does not validate {case} there; "
+                f"{mask} lies in fold {fold}, but {SPLITS_FILE} of {self.name} does not validate {case} there; "
                 "the splits have changed since that training"
             )
 
     def describe_case(self, case: str) -> dict[str, str | bool]:
         """case, patient (the case itself where nothing tells the patient) and oblique of a case."""
-        match = _SPIDER_CASE.match(case)
         if case in self.patients.index:
             row = self.patients.loc[case]
             return {"case": case, "patient": str(row["patient"]), "oblique": bool(row["oblique"])}
-        patient = str(int(match[1])) if match else case
-        return {"case": case, "patient": patient, "oblique": match is not None and int(patient) in OBLIQUE_PATIENTS}
+        parsed = parse_case(case)
+        if parsed is None:
+            return {"case": case, "patient": case, "oblique": False}
+        patient, _ = parsed
+        return {"case": case, "patient": str(patient), "oblique": patient in OBLIQUE_PATIENTS}
 
     def image_of(self, case: str) -> Path | None:
         """The case's first channel, where nnUNet_raw has it."""
@@ -90,28 +92,24 @@ def find_dataset(key: int | str, results: Path, preprocessed: Path | None, raw: 
         FileNotFoundError: its dataset.json or its references are nowhere.
         ValueError: two datasets share the number, or a file does not read.
     """
-    pattern = f"Dataset{int(key):03d}_*" if str(key).isdecimal() else str(key)
-    found = sorted(path.name for path in results.glob(pattern) if path.is_dir())
-    if not found:
+    folder = dataset_folder(key, results)
+    if folder is None:
         return None
-    if len(found) > 1:
-        raise ValueError(f"{key} is the number of several datasets in {results}: {', '.join(found)}; give the name")
-    name = found[0]
+    name = folder.name
     homes = [root / name for root in (preprocessed, raw) if root is not None and (root / name).is_dir()]
-    dataset_json = next((home / "dataset.json" for home in homes if (home / "dataset.json").is_file()), None)
+    dataset_json = _first_file(homes, DATASET_FILE)
     if dataset_json is None:
-        raise FileNotFoundError(f"no dataset.json of {name} in nnUNet_preprocessed or nnUNet_raw")
-    labels = read_labels(dataset_json)
-    ending = json.loads(dataset_json.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
+        raise FileNotFoundError(f"no {DATASET_FILE} of {name} in {PREPROCESSED} or {RAW}")
+    ending = read_file_ending(dataset_json)
     raw_home = raw / name if raw is not None else None
     dataset = Dataset(
         name=name,
-        labels=labels,
+        labels=read_labels(dataset_json),
         file_ending=ending,
         references=_references(name, homes, ending),
         images=raw_home / "imagesTr" if raw_home is not None else None,
         splits=_read_splits(homes),
-        patients=read_case_list(raw_home / "cases.csv") if raw_home is not None else _no_case_list(),
+        patients=read_case_list(raw_home / CASE_LIST) if raw_home is not None else _no_case_list(),
     )
     dataset.notes += _notes(dataset)
     return dataset
@@ -138,25 +136,29 @@ def _references(name: str, homes: list[Path], ending: str) -> dict[str, Path]:
         if folder.is_dir():
             return list_masks(folder, ending)
     raise FileNotFoundError(
-        f"no references of {name}: neither gt_segmentations in nnUNet_preprocessed nor labelsTr in nnUNet_raw"
+        f"no references of {name}: neither gt_segmentations in {PREPROCESSED} nor labelsTr in {RAW}"
     )
 
 
 def _read_splits(homes: list[Path]) -> list[dict[str, list[str]]] | None:
-    path = next((home / "splits_final.json" for home in homes if (home / "splits_final.json").is_file()), None)
+    path = _first_file(homes, SPLITS_FILE)
     if path is None:
         return None
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
+        splits = read_json(path, list, remedy="nnU-Net writes it when the first fold is trained")
         return [{"train": list(split["train"]), "val": list(split["val"])} for split in splits]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ValueError(f'{path} is no list of {{"train": [cases], "val": [cases]}}') from None
+
+
+def _first_file(folders: list[Path], name: str) -> Path | None:
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def _notes(dataset: Dataset) -> list[str]:
     """Warnings about the splits: absent, a case validated twice over, a patient in two folds."""
     if dataset.splits is None:
-        return [f"{dataset.name} has no splits_final.json, so partly validated folds cannot be told from whole ones."]
+        return [f"{dataset.name} has no {SPLITS_FILE}, so partly validated folds cannot be told from whole ones."]
     fold_of: dict[str, int] = {}
     patients: dict[str, set[int]] = {}
     for fold, split in enumerate(dataset.splits):

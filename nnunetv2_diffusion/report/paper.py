@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from nnunetv2_diffusion.spider import CANAL, DISCS, STRUCTURES, VERTEBRAE
+
 SOURCE = "Monzon et al., Diffusion-Based Semantic Segmentation of Lumbar Spine MRI Scans of Lower Back Pain Patients"
-
-# Section 4.3: 18 scans, T1w and T2w of these patients, are trained on but not evaluated.
-OBLIQUE_PATIENTS = frozenset({1, 50, 58, 130, 133, 152, 160, 186, 251})
-
-STRUCTURES = ("spinal_canal", "vertebrae", "discs")
 
 # family, modality, then mean and standard deviation for each of STRUCTURES, and the mean Dice
 _TABLE_1 = (
@@ -52,14 +49,14 @@ TABLE_3 = {
 
 # Section 4.2: the p-values that the text names, of SpineSegDiff on T1w + T2w.
 SECTION_4_2 = {
-    ("Upper endplate changes", "discs"): "0.0310",
-    ("Lower endplate changes", "discs"): "0.0120",
-    ("Lower endplate changes", "spinal_canal"): "0.0337",
-    ("Spondylolisthesis", "spinal_canal"): "0.0048",
-    ("Spondylolisthesis", "vertebrae"): "0.0039",
-    ("Spondylolisthesis", "discs"): "< 0.0001",
-    ("Disc herniation", "spinal_canal"): "0.0263",
-    ("Disc degeneration", "discs"): "0.0003",
+    ("Upper endplate changes", DISCS): "0.0310",
+    ("Lower endplate changes", DISCS): "0.0120",
+    ("Lower endplate changes", CANAL): "0.0337",
+    ("Spondylolisthesis", CANAL): "0.0048",
+    ("Spondylolisthesis", VERTEBRAE): "0.0039",
+    ("Spondylolisthesis", DISCS): "< 0.0001",
+    ("Disc herniation", CANAL): "0.0263",
+    ("Disc degeneration", DISCS): "0.0003",
 }
 SECTION_4_2_MODEL = ("SpineSegDiff", "T1w + T2w")
 

@@ -1,40 +1,53 @@
-"""nnU-Net's results folders -> tables, statistics, pictures and one web page: the work behind `spinesegdiff report`."""
+"""nnU-Net's results folders -> sections -> csv files, figures and one page: the work behind `spinesegdiff report`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from nnunetv2_diffusion.files import write_csv, write_text
 from nnunetv2_diffusion.imaging.drawing import as_svg, save
-from nnunetv2_diffusion.report import figures
-from nnunetv2_diffusion.report.ablation import SERIES, table_2_layout
-from nnunetv2_diffusion.report.analysis import Report, analyse, lead_trainings
-from nnunetv2_diffusion.report.gallery import gallery_data, select_cases
+from nnunetv2_diffusion.report.gradings import PFIRRMANN_THRESHOLD, check_patients, patient_flags, read_gradings
 from nnunetv2_diffusion.report.page import render_page
-from nnunetv2_diffusion.report.pathology import PFIRRMANN_THRESHOLD, check_patients, patient_flags, read_gradings
-from nnunetv2_diffusion.report.results import TRAINING, read_results
-from nnunetv2_diffusion.report.statistics import patient_means
+from nnunetv2_diffusion.report.results import read_results
+from nnunetv2_diffusion.report.section import GALLERY_CASES, Context, Section
+from nnunetv2_diffusion.report.sections import (
+    all_cases,
+    dice_and_distances,
+    gallery,
+    methods,
+    model_comparison,
+    pathologies,
+    presegmentation,
+    uncertainty,
+)
 from nnunetv2_diffusion.scoring.cases import score_cases
-from nnunetv2_diffusion.scoring.tables import reliability
 
-GALLERY_CASES = 60
+# In the page's order. Each has `section(context) -> Section | None` and CSV_FILES, patterns of what it may write.
+SECTIONS = (
+    dice_and_distances,
+    model_comparison,
+    presegmentation,
+    pathologies,
+    uncertainty,
+    gallery,
+    all_cases,
+    methods,
+)
 
 
 def make_report(
     datasets: Sequence[int | str],
     out: str | Path,
+    *,
     results: Path,
     preprocessed: Path | None = None,
     raw: Path | None = None,
     spider: str | Path | None = None,
     pfirrmann: int = PFIRRMANN_THRESHOLD,
-    gallery: int = GALLERY_CASES,
+    gallery_cases: int = GALLERY_CASES,
     processes: int | None = None,
-) -> Report:
+) -> Context:
     """Read, score, test, and write index.html, the csv files and figures/ into `out`.
 
     Args:
@@ -43,95 +56,49 @@ def make_report(
         results, preprocessed, raw: nnU-Net's three folders.
         spider: SPIDER's folder, or its radiological_gradings.csv; None leaves the pathologies out.
         pfirrmann: lowest Pfirrmann grade that counts as disc degeneration.
-        gallery: how many cases the gallery shows.
+        gallery_cases: how many cases the gallery shows.
         processes: worker processes; None chooses.
+
+    Returns:
+        what was reported; its `results.notes` are for the reader.
 
     Raises:
         FileNotFoundError, ValueError: no results, or files that are missing or do not fit together.
     """
-    if gallery < 0:
-        raise ValueError(f"the gallery cannot show {gallery} cases; give 0 or more")
+    if gallery_cases < 0:
+        raise ValueError(f"the gallery cannot show {gallery_cases} cases; give 0 or more")
     gradings = None if spider is None else read_gradings(spider)
     found = read_results(datasets, results, preprocessed, raw)
+    evaluated = found.cases[~found.cases["oblique"]]
+    if evaluated.empty:
+        raise ValueError("every validated case is one of the oblique scans, which are left out; nothing to report")
     if gradings is not None:
-        flags = patient_flags(gradings, pfirrmann)
-        check_patients(found.cases.loc[~found.cases["oblique"], "patient"], flags)
+        check_patients(evaluated["patient"], patient_flags(gradings, pfirrmann))
     scores = score_cases(found.cases, found.labels, processes)
-    report = analyse(found, scores, gradings, pfirrmann)
-    write_report(report, Path(out), gallery)
-    return report
+    context = Context(found, scores, gradings, pfirrmann, gallery_cases)
+    write_report(context, Path(out))
+    return context
 
 
-def write_report(report: Report, out: Path, gallery: int = GALLERY_CASES) -> None:
-    """Write the csv files, then the pictures, and last the page."""
+def write_report(context: Context, out: Path) -> None:
+    """Write the csv files, then the figures, and last the page."""
+    made = [(module, module.section(context)) for module in SECTIONS]
+    sections = [section for _, section in made if section is not None]
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in csv_tables(report).items():
-        path = out / f"{name}.csv"
-        if table.empty:
-            path.unlink(missing_ok=True)  # an earlier report's file must not pass for this one's
-        else:
-            write_csv(table, path)
+    for module, section in made:
+        _write_tables(section, module.CSV_FILES, out)
     svgs = {}
-    for name, figure in draw_figures(report).items():
+    for name, figure in [pair for section in sections for pair in section.figures.items()]:
         save(figure, out / "figures" / name)
         svgs[name] = as_svg(figure, name)
-    pictures: dict[str, Any] | None = None
-    if gallery:
-        evaluated = report.evaluated
-        cases = report.results.cases
-        chosen = select_cases(evaluated.structures, gallery)
-        pictures = gallery_data(chosen, cases, report.results.labels, evaluated.structures, evaluated.uncertainty)
-    write_text(render_page(report, svgs, pictures), out / "index.html")
+    write_text(render_page(context.results, context.evaluated, sections, svgs), out / "index.html")
 
 
-def csv_tables(report: Report) -> dict[str, pd.DataFrame]:
-    """The csv files of a report by name; some may be empty."""
-    scores = report.evaluated
-    curves = scores.curves
-    if not curves.empty:
-        curves = curves.groupby([*TRAINING, "region", "coverage"], sort=False)["risk"].mean().reset_index()
-    stages = {
-        "table2" if number == 0 else f"table2_{number + 1}": table_2_layout(table)
-        for number, (_, table) in enumerate(report.ablation.groupby(SERIES, sort=False))
-    }
-    return {
-        "table1": report.table_1,
-        **stages,
-        "table2_values": report.ablation,
-        "table3": report.prevalence,
-        "folds": report.results.folds,
-        "cases": report.scores.structures,
-        "pathology_tests": report.pathology,
-        "paired_tests": report.paired,
-        "uncertainty": report.uncertainty,
-        "uncertainty_cases": report.scores.uncertainty,
-        "reliability": reliability(scores.bins, TRAINING),
-        "risk_coverage": curves,
-    }
-
-
-def draw_figures(report: Report) -> dict[str, Any]:
-    """Every picture by name; those without data are left out."""
-    scores = report.evaluated
-    drawn = {"dice": figures.dice_by_model(scores.structures)}
-    for number, (_, table) in enumerate(report.ablation.groupby(SERIES, sort=False)):
-        drawn[f"ablation_{number + 1}"] = figures.ablation_curves(table)
-    if report.flags is not None:
-        for training in lead_trainings(report).to_dict("records"):
-            means = patient_means(_only(scores.structures, training))
-            tests = _only(report.pathology, training)
-            drawn[f"pathologies_{training['dataset']}"] = figures.dice_by_pathology(means, report.flags, tests)
-    for region in ("foreground", "image"):
-        if not scores.bins.empty:
-            points = reliability(scores.bins, TRAINING)
-            drawn[f"reliability_{region}"] = figures.reliability_diagram(points[points["region"] == region])
-        if not scores.curves.empty:
-            curves = scores.curves
-            drawn[f"risk_coverage_{region}"] = figures.risk_coverage_curves(curves[curves["region"] == region])
-    if not scores.uncertainty.empty:
-        drawn["uncertainty_and_dice"] = figures.uncertainty_and_dice(scores.uncertainty, report.uncertainty)
-    return drawn
-
-
-def _only(table: pd.DataFrame, training: dict[str, str]) -> pd.DataFrame:
-    return table[(table["dataset"] == training["dataset"]) & (table["model"] == training["model"])]
+def _write_tables(section: Section | None, patterns: Sequence[str], out: Path) -> None:
+    """The csv files of one section; an earlier report's must not pass for this one's."""
+    tables = {} if section is None else {f"{name}.csv": table for name, table in section.tables.items()}
+    written = {name: table for name, table in tables.items() if not table.empty}
+    for path in [path for pattern in patterns for path in out.glob(pattern) if path.name not in written]:
+        path.unlink(missing_ok=True)
+    for name, table in written.items():
+        write_csv(table, out / name)

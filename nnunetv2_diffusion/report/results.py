@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
+from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.imaging.volumes import list_masks
+from nnunetv2_diffusion.nnunet_names import (
+    DATASET_FILE,
+    PLANS_FILE,
+    TIMING_FILE,
+    TRAINER,
+    VALIDATION,
+    VALIDATION_MAPS,
+    ModelName,
+    fold_folder,
+    folds_with,
+    model_folders,
+    numbered_folds_with,
+    parse_stage,
+)
 from nnunetv2_diffusion.report.datasets import Dataset, find_dataset
-from nnunetv2_diffusion.report.models import family, model_name, model_order, stage_timesteps
+from nnunetv2_diffusion.report.names import family, model_name, model_order
+from nnunetv2_diffusion.scoring.case_files import find_map, find_probabilities
 from nnunetv2_diffusion.scoring.labels import LabelScheme, read_labels
+from nnunetv2_diffusion.scoring.tables import TRAINING
 
-TRAINING = ["dataset", "modality", "model"]
-MAPS_FOLDER = "validation_uncertainty"
+_TIMING_REMEDY = "its fold does not count in the seconds a slice until `spinesegdiff validate` has run again"
 
 
 @dataclass
@@ -40,26 +54,10 @@ class Results:
     labels: dict[str, LabelScheme]
     notes: list[str] = field(default_factory=list)
 
-
-def nnunet_folder(variable: str) -> Path:
-    """The folder that one of nnU-Net's environment variables names.
-
-    Raises:
-        ValueError: the variable is not set.
-        FileNotFoundError: it names no folder.
-    """
-    value = os.environ.get(variable)
-    if not value:
-        raise ValueError(f"the environment variable {variable} is not set; it names nnU-Net's folder of that name")
-    if not Path(value).is_dir():
-        raise FileNotFoundError(f"{value}, which the environment variable {variable} names, is no folder")
-    return Path(value)
-
-
-def optional_nnunet_folder(variable: str) -> Path | None:
-    """As `nnunet_folder`, but None where the variable is not set or names no folder."""
-    value = os.environ.get(variable)
-    return Path(value) if value and Path(value).is_dir() else None
+    @property
+    def oblique_scans(self) -> int:
+        """How many scans are oblique: trained on, but left out of every summary and test."""
+        return self.cases.loc[self.cases["oblique"].astype(bool), "case"].nunique()
 
 
 def read_results(
@@ -67,14 +65,14 @@ def read_results(
     results: Path,
     preprocessed: Path | None = None,
     raw: Path | None = None,
-    only: Collection[tuple[str, str, str]] | None = None,
+    only: Collection[ModelName] | None = None,
 ) -> Results:
     """Everything that nnU-Net has validated so far for some datasets.
 
     Args:
         datasets: numbers or names of datasets.
         results, preprocessed, raw: nnU-Net's three folders; one of the last two must hold the references.
-        only: trainings to read, as (trainer, plans, configuration); None reads all.
+        only: trainings to read; None reads all.
 
     Raises:
         FileNotFoundError: none of the datasets has results, or references are missing.
@@ -83,8 +81,7 @@ def read_results(
     trainings, folds, cases, notes, labels = [], [], [], [], {}
     for key in dict.fromkeys(datasets):
         dataset = find_dataset(key, results, preprocessed, raw)
-        folders = [] if dataset is None else _training_folders(results / dataset.name)
-        folders = [folder for folder in folders if only is None or tuple(folder.name.split("__")) in only]
+        folders = [] if dataset is None else _training_folders(results / dataset.name, only)
         if not folders:
             notes.append(f"Dataset {key} has no trained model in the results folder.")
             continue
@@ -93,15 +90,17 @@ def read_results(
         for folder in folders:
             about = _describe(dataset, folder)
             found, counts = _validation_cases(dataset, folder, about)
-            trainings.append(about | _summary(found, counts) | {"seconds_per_slice": _seconds(folder)})
+            seconds, damaged = seconds_per_slice(folder)
+            trainings.append(about | _summary(found, counts) | {"seconds_per_slice": seconds})
             folds += [{name: about[name] for name in TRAINING} | count for count in counts]
             cases += found
+            notes += damaged
     if not cases:
         raise FileNotFoundError(
-            f"no validated fold of dataset {', '.join(map(str, datasets))} in {results}; "
-            "nnU-Net writes fold_<k>/validation when a training ends, or with nnUNetv2_train ... --val"
+            f"no validated fold of dataset {', '.join(map(str, datasets))} in {results}; nnU-Net writes "
+            f"{fold_folder(Path(), '<k>') / VALIDATION} when a training ends, or with nnUNetv2_train ... --val"
         )
-    order = {row["model"]: model_order(row["trainer"], row["plans"], row["configuration"]) for row in trainings}
+    order = {row["model"]: model_order(ModelName.of_folder(row["folder"])) for row in trainings}
     frames = [
         _distinct_modalities(pd.DataFrame(sorted(rows, key=lambda row: order[row["model"]])))
         for rows in (trainings, folds, cases)
@@ -109,41 +108,68 @@ def read_results(
     return Results(*frames, labels, notes)
 
 
-def _training_folders(folder: Path) -> list[Path]:
-    """`<trainer>__<plans>__<configuration>` folders that were trained at least in part."""
-    found = [path for path in folder.iterdir() if path.is_dir() and path.name.count("__") == 2]
-    found = [path for path in found if any(path.glob("fold_*"))]
-    return sorted(found)
+def seconds_per_slice(model_folder: Path) -> tuple[float | None, list[str]]:
+    """Mean seconds a slice over the folds whose prediction was timed.
+
+    Returns:
+        the mean, None where no fold was timed; and a sentence on every file that does not read.
+    """
+    values, notes = [], []
+    for path in _timings(model_folder):
+        try:
+            seconds = read_json(path, remedy=_TIMING_REMEDY).get("seconds_per_slice")
+        except ValueError as error:
+            notes.append(f"{error}.")
+            continue
+        if isinstance(seconds, int | float) and math.isfinite(seconds):
+            values.append(float(seconds))
+        else:
+            notes.append(f'{path} holds no number "seconds_per_slice"; {_TIMING_REMEDY}.')
+    return (sum(values) / len(values) if values else None), notes
+
+
+def _timings(model_folder: Path) -> list[Path]:
+    """The files that time a model's folds: those of `spinesegdiff validate`, else those beside nnU-Net's validation."""
+    for validation in (VALIDATION_MAPS, VALIDATION):
+        file = f"{validation}/{TIMING_FILE}"
+        found = [fold_folder(model_folder, fold) / file for fold in folds_with(model_folder, file)]
+        if found:
+            return found
+    return []
+
+
+def _training_folders(dataset_results: Path, only: Collection[ModelName] | None) -> list[Path]:
+    """The models that were trained at least in part."""
+    found = [folder for folder in model_folders(dataset_results) if folds_with(folder)]
+    return [folder for folder in found if only is None or ModelName.of_folder(folder) in only]
 
 
 def _describe(dataset: Dataset, folder: Path) -> dict:
-    trainer, plans, configuration = folder.name.split("__")
-    copy = folder / "dataset.json"
+    model = ModelName.of_folder(folder)
+    copy = folder / DATASET_FILE
     if copy.is_file() and read_labels(copy) != dataset.labels:
         raise ValueError(f"{copy} names other labels than {dataset.name} has; results of different datasets are mixed")
+    stage = parse_stage(model.configuration)
     return {
         "dataset": dataset.name,
         "modality": dataset.modality,
-        "model": model_name(trainer, plans, configuration),
-        "family": family(trainer),
-        "trainer": trainer,
-        "plans": plans,
-        "configuration": configuration,
-        "timesteps": stage_timesteps(configuration),
-        "baseline": _baseline(folder / "plans.json", plans, configuration),
+        "model": model_name(model),
+        "family": family(model.trainer),
+        **model._asdict(),
+        "timesteps": None if stage is None else stage[1],
+        "baseline": None if stage is None else _baseline(folder / PLANS_FILE, model, stage[0]),
         "folder": folder,
     }
 
 
-def _baseline(plans_json: Path, plans: str, configuration: str) -> str | None:
-    """The model that a pre-segmentation stage refines, as its plans say; None for other configurations."""
-    if stage_timesteps(configuration) is None:
-        return None
-    stage: dict = {}
+def _baseline(plans_json: Path, stage: ModelName, named_for: str) -> str:
+    """The model that a pre-segmentation stage refines, as its plans say."""
+    about: dict = {}
     if plans_json.is_file():
-        stage = json.loads(plans_json.read_text(encoding="utf-8"))["configurations"].get(configuration, {})
-    trainer = stage.get("pre_segmentation", {}).get("previous_trainer", "nnUNetTrainer")
-    return model_name(trainer, plans, stage.get("previous_stage") or configuration.partition("_preseg_T")[0])
+        plans = read_json(plans_json, remedy="nnU-Net writes it when a training starts")
+        about = plans.get("configurations", {}).get(stage.configuration, {})
+    trainer = about.get("pre_segmentation", {}).get("previous_trainer", TRAINER)
+    return model_name(ModelName(trainer, stage.plans, about.get("previous_stage") or named_for))
 
 
 def _distinct_modalities(table: pd.DataFrame) -> pd.DataFrame:
@@ -155,34 +181,33 @@ def _distinct_modalities(table: pd.DataFrame) -> pd.DataFrame:
 def _validation_cases(dataset: Dataset, folder: Path, about: dict) -> tuple[list[dict], list[dict]]:
     """The rows of all validated cases of a training, and for each fold how many there are and should be."""
     rows, counts, seen = [], [], {}
-    present = {int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"fold_(\d+)", p.name))}
-    for fold in sorted(present | set(range(dataset.fold_count))):
-        validation = folder / f"fold_{fold}" / "validation"
-        masks = list_masks(validation, dataset.file_ending) if validation.is_dir() else {}
+    for fold in sorted({*numbered_folds_with(folder), *range(dataset.fold_count)}):
+        home = fold_folder(folder, fold)
+        masks = list_masks(home / VALIDATION, dataset.file_ending) if (home / VALIDATION).is_dir() else {}
         expected = dataset.validation_cases(fold)
         for case, mask in masks.items():
             dataset.check_case(case, mask, fold)
             if case in seen:
-                raise ValueError(f"case {case} is in two folds of {folder}: fold_{seen[case]} and fold_{fold}")
-            seen[case] = fold
+                raise ValueError(f"case {case} is in two folds of {folder}: {seen[case].name} and {home.name}")
+            seen[case] = home
             rows.append(_case_row(dataset, about, fold, case, mask))
         counts.append({"fold": fold, "found": len(masks), "expected": None if expected is None else len(expected)})
     return rows, counts
 
 
 def _case_row(dataset: Dataset, about: dict, fold: int, case: str, mask: Path) -> dict:
-    ending = dataset.file_ending
-    maps = mask.parent.parent / MAPS_FOLDER
-    own_mask = _if_there(maps / f"{case}{ending}")
-    of_the_map = maps if own_mask else mask.parent
+    maps = mask.parent.parent / VALIDATION_MAPS
+    own_mask = maps / f"{case}{dataset.file_ending}"
+    own_mask = own_mask if own_mask.is_file() else None
+    probabilities = find_probabilities(maps, case) if own_mask else None
     return {
-        **{name: about[name] for name in (*TRAINING, "family", "trainer", "plans", "configuration")},
+        **{name: about[name] for name in (*TRAINING, "family", *ModelName._fields)},
         "fold": fold,
         **dataset.describe_case(case),
         "reference": dataset.references[case],
         "prediction": mask,
-        "uncertainty": _if_there(maps / f"{case}{UNCERTAINTY_SUFFIX}{ending}"),
-        "probabilities": _if_there(of_the_map / f"{case}.npz") or _if_there(mask.parent / f"{case}.npz"),
+        "uncertainty": find_map(maps, case, dataset.file_ending),
+        "probabilities": probabilities or find_probabilities(mask.parent, case),
         "map_prediction": own_mask,
         "image": dataset.image_of(case),
     }
@@ -196,20 +221,3 @@ def _summary(found: list[dict], counts: list[dict]) -> dict:
         "missing_folds": ", ".join(map(str, missing)),
         "partial_folds": ", ".join(f"{c['fold']} ({c['found']} of {c['expected']} cases)" for c in partial),
     }
-
-
-def _seconds(folder: Path) -> float | None:
-    """Mean seconds a slice over the folds whose prediction wrote `timing.json`; None where none did."""
-    values = []
-    for path in sorted(folder.glob(f"fold_*/{MAPS_FOLDER}/timing.json")) or sorted(
-        folder.glob("fold_*/validation/timing.json")
-    ):
-        try:
-            values.append(float(json.loads(path.read_text(encoding="utf-8"))["seconds_per_slice"]))
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f'{path} holds no number "seconds_per_slice"') from None
-    return sum(values) / len(values) if values else None
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None

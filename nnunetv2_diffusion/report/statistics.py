@@ -13,9 +13,8 @@ import pandas as pd
 from scipy.stats import false_discovery_control, ttest_ind, wilcoxon
 from statsmodels.stats.meta_analysis import effectsize_smd
 
-from nnunetv2_diffusion.report.pathology import TESTED, check_patients
-from nnunetv2_diffusion.report.results import TRAINING
-from nnunetv2_diffusion.scoring.tables import MEAN, with_mean
+from nnunetv2_diffusion.report.gradings import TESTED, check_patients
+from nnunetv2_diffusion.scoring.tables import MEAN, TRAINING, with_mean
 
 ALPHA = 0.05
 MIN_GROUP = 5
@@ -76,7 +75,7 @@ def pathology_tests(structures: pd.DataFrame, flags: pd.DataFrame, min_group: in
 
     Args:
         structures: as in `Scores`, with the training columns and patient.
-        flags: `pathology.patient_flags`.
+        flags: `gradings.patient_flags`.
         min_group: fewer patients in a group are not tested.
 
     Returns:

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from nnunetv2_diffusion.imaging.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_diffusion.scoring.calibration import case_calibration
+from nnunetv2_diffusion.scoring.case_files import read_map, read_mask, read_probabilities
 from nnunetv2_diffusion.scoring.labels import LabelScheme
+from nnunetv2_diffusion.scoring.map_quality import case_quality
 from nnunetv2_diffusion.scoring.metrics import mask_metrics
-from nnunetv2_diffusion.scoring.uncertainty import case_calibration, case_quality
 
 CHUNK = 24
 FILE_COLUMNS = ("reference", "prediction", "uncertainty", "probabilities", "map_prediction", "image")
@@ -30,7 +29,7 @@ class Scores:
     Attributes:
         structures: a row a case and structure: dice, hd95, assd (mm), reference_voxels, predicted_voxels.
         uncertainty: a row a case with a map: mean_uncertainty and the measures of `case_quality`.
-        curves: the risk-coverage curve of each such case: region, coverage, risk.
+        curves: the risk-coverage curve of each such case: region (one of `CROPS`), coverage, risk.
         bins: the reliability bins of each case with stored probabilities: region, bin, count, sums.
     """
 
@@ -76,7 +75,7 @@ def score_case(row: Mapping[str, Any], labels: LabelScheme) -> tuple[pd.DataFram
         prediction = read_mask(row["map_prediction"], labels, reference)
     quality, curve, bins = pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
     if row.get("uncertainty"):
-        values = read_uncertainty(row["uncertainty"], reference)
+        values = read_map(row["uncertainty"], reference).array
         measured, curve = case_quality(reference.array, prediction.array, values, labels)
         quality = pd.DataFrame([measured])
     if row.get("probabilities"):
@@ -86,52 +85,6 @@ def score_case(row: Mapping[str, Any], labels: LabelScheme) -> tuple[pd.DataFram
         except ValueError as error:
             raise ValueError(f"{row['probabilities']}: {error}") from None
     return structures, quality, curve, bins
-
-
-def read_mask(path: str | Path, labels: LabelScheme, reference: Volume | None = None) -> Volume:
-    """A mask whose values the label scheme knows, on the reference's grid where one is given.
-
-    Raises:
-        FileNotFoundError, ValueError: it is missing, unreadable, on another grid, or of other labels.
-    """
-    volume = read_volume(path)
-    if reference is not None:
-        check_same_grid(volume, reference)
-    labels.check_values(volume.array, volume.path)
-    return volume
-
-
-def read_uncertainty(path: str | Path, reference: Volume) -> np.ndarray:
-    """An uncertainty map on the reference's grid, float64 in [0, 1].
-
-    Raises:
-        ValueError: it lies on another grid or holds values outside [0, 1].
-    """
-    volume = read_volume(path)
-    check_same_grid(volume, reference)
-    values = volume.array.astype(np.float64)
-    if not (np.isfinite(values).all() and values.min() >= -1e-6 and values.max() <= 1 + 1e-6):
-        raise ValueError(f"{path} holds values outside [0, 1]; an uncertainty map is normalised to that range")
-    return values
-
-
-def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
-    """nnU-Net's stored probabilities `[K, ...]` (`--npz`) on the reference's grid.
-
-    Raises:
-        ValueError: the file is no such archive, or the shape does not fit.
-    """
-    try:
-        with np.load(path) as archive:
-            probabilities = archive["probabilities"]
-    except (KeyError, ValueError, EOFError):
-        raise ValueError(f"{path} holds no array 'probabilities'; nnU-Net writes one with --npz") from None
-    shape = reference.array.shape
-    if probabilities.shape[1:] not in (shape, (1, *shape)):
-        raise ValueError(
-            f"{path} holds probabilities of shape {probabilities.shape[1:]}, but {reference.path} has shape {shape}"
-        )
-    return probabilities.reshape(len(probabilities), *shape)
 
 
 def _score_chunks(chunks: list[list[dict]], labels: dict[str, LabelScheme], processes: int) -> Iterator[tuple]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.files import write_text, write_whole
 from nnunetv2_diffusion.imaging.reading import read_image
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE
 from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases
+from nnunetv2_diffusion.scoring.labels import read_file_ending
 
 HALF_A_VOXEL = 0.5
 TOLERANCE = 1e-3  # voxels
@@ -47,14 +48,13 @@ def take_slices(
     """
     references, predictions, out = Path(references), Path(predictions), Path(out)
     dataset_json = find_dataset_json(references, predictions, dataset_json)
-    ending = json.loads(dataset_json.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
-    cases, _ = pair_cases(references, predictions, uncertainty, ending)
+    cases, _ = pair_cases(references, predictions, uncertainty, read_file_ending(dataset_json))
     out.mkdir(parents=True, exist_ok=True)
     for row in tqdm(cases.itertuples(), total=len(cases), desc="central slices", unit="case", disable=None):
         for path in filter(None, (row.prediction, row.uncertainty)):
             image = slice_of(path, row.reference)
             write_whole(out / path.name, lambda temporary, image=image: sitk.WriteImage(image, str(temporary)))
-    write_text(dataset_json.read_text(encoding="utf-8"), out / "dataset.json")
+    write_text(dataset_json.read_text(encoding="utf-8"), out / DATASET_FILE)
     return cases["case"].tolist()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +10,19 @@ import pandas as pd
 from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.drawing import save
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
-from nnunetv2_diffusion.report.figures import reliability_diagram, risk_coverage_curves
-from nnunetv2_diffusion.report.results import TRAINING
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE
+from nnunetv2_diffusion.scoring.case_files import MAP_ENDING, find_map, find_probabilities
 from nnunetv2_diffusion.scoring.cases import Scores, score_cases
-from nnunetv2_diffusion.scoring.labels import display_name, read_labels
+from nnunetv2_diffusion.scoring.crops import CROPS
+from nnunetv2_diffusion.scoring.figures import reliability_diagram, risk_coverage_curves
+from nnunetv2_diffusion.scoring.labels import display_name, read_file_ending, read_labels
 from nnunetv2_diffusion.scoring.tables import (
     MEAN,
+    TRAINING,
     reliability,
     summarise_structures,
     summarise_uncertainty,
 )
-from nnunetv2_diffusion.scoring.uncertainty import REGIONS
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,16 @@ def evaluate_folders(
     """
     references, predictions = Path(references), Path(predictions)
     dataset_json = find_dataset_json(references, predictions, dataset_json)
-    ending = json.loads(dataset_json.read_text(encoding="utf-8")).get("file_ending", ".nii.gz")
     labels = read_labels(dataset_json)
-    cases, not_predicted = pair_cases(references, predictions, uncertainty, ending)
+    cases, not_predicted = pair_cases(references, predictions, uncertainty, read_file_ending(dataset_json))
     name = predictions.resolve().name
-    about = {"dataset": name, "modality": name, "model": "prediction"}
+    about = dict(zip(TRAINING, (name, name, "prediction"), strict=True))
     scores = score_cases(cases.assign(**about), {name: labels}, processes, progress)
-    by = list(about)
     return FolderEvaluation(
-        scores, summarise_structures(scores.structures, by), summarise_uncertainty(scores, by), not_predicted
+        scores,
+        summarise_structures(scores.structures, TRAINING),
+        summarise_uncertainty(scores, TRAINING),
+        not_predicted,
     )
 
 
@@ -75,11 +77,11 @@ def find_dataset_json(references: Path, predictions: Path, given: str | Path | N
     """
     if given is not None:
         return Path(given)
-    candidates = [folder / "dataset.json" for folder in (predictions, references, references.resolve().parent)]
+    candidates = [folder / DATASET_FILE for folder in (predictions, references, references.resolve().parent)]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"no dataset.json in {predictions}, {references} or the folder above it; name one with --dataset-json"
+            f"no {DATASET_FILE} in {predictions}, {references} or the folder above it; name one with --dataset-json"
         )
     return found
 
@@ -110,13 +112,13 @@ def pair_cases(
             "case": case,
             "reference": truth[case],
             "prediction": mask,
-            "uncertainty": _if_there(maps / f"{case}{UNCERTAINTY_SUFFIX}{ending}"),
-            "probabilities": _if_there(predictions / f"{case}.npz"),
+            "uncertainty": find_map(maps, case, ending),
+            "probabilities": find_probabilities(predictions, case),
         }
         for case, mask in masks.items()
     ]
     if uncertainty is not None and not any(row["uncertainty"] for row in rows):
-        raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{ending} of any of the {len(masks)} cases")
+        raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{MAP_ENDING} of any of the {len(masks)} cases")
     return pd.DataFrame(rows), [case for case in truth if case not in masks]
 
 
@@ -136,11 +138,11 @@ def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
         if not table.empty:
             write_csv(table.drop(columns=TRAINING), folder / f"{name}.csv")
     points, curves = tables["reliability"], evaluation.scores.curves
-    for region in REGIONS:
+    for crop in CROPS:
         if not points.empty:
-            save(reliability_diagram(points[points["region"] == region]), folder / f"reliability_{region}")
+            save(reliability_diagram(points[points["region"] == crop]), folder / f"reliability_{crop}")
         if not curves.empty:
-            save(risk_coverage_curves(curves[curves["region"] == region]), folder / f"risk_coverage_{region}")
+            save(risk_coverage_curves(curves[curves["region"] == crop]), folder / f"risk_coverage_{crop}")
 
 
 def describe(evaluation: FolderEvaluation) -> str:
@@ -182,7 +184,3 @@ def _described_uncertainty(row: dict) -> list[str]:
             f"Spearman's rho of mean uncertainty and Dice {row['spearman']:.2f} (p = {row['spearman_p']:.2g})"
         )
     return lines
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None

@@ -1,13 +1,16 @@
-"""The structures of a dataset, read from nnU-Net's dataset.json: names, label values, regions, ignore label."""
+"""What nnU-Net's dataset.json says of masks: structures, label values, regions, ignore label, file ending."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nnunetv2_diffusion.files import read_json
+
+NEEDED = "nnU-Net's dataset.json is needed for the label names"
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,19 @@ def read_labels(dataset_json: str | Path) -> LabelScheme:
         FileNotFoundError: there is no such file.
         ValueError: the file is no JSON, or holds no usable "labels".
     """
-    path = Path(dataset_json)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; nnU-Net's dataset.json is needed for the label names")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no valid JSON ({error})") from None
-    labels = content.get("labels") if isinstance(content, dict) else None
+    labels = read_json(dataset_json, remedy=NEEDED).get("labels")
     if not isinstance(labels, dict):
-        raise ValueError(f'{path} has no "labels": {{"background": 0, "name": value, ...}}')
-    return label_scheme(labels, str(path))
+        raise ValueError(f'{dataset_json} has no "labels": {{"background": 0, "name": value, ...}}')
+    return label_scheme(labels, str(dataset_json))
+
+
+def read_file_ending(dataset_json: str | Path) -> str:
+    """The ending of a dataset's images and masks; `.nii.gz` where its dataset.json names none.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no JSON.
+    """
+    return str(read_json(dataset_json, remedy=NEEDED).get("file_ending", ".nii.gz"))
 
 
 def label_scheme(labels: dict[str, Any], origin: str = "dataset.json") -> LabelScheme:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from scipy.stats import spearmanr
 
+from nnunetv2_diffusion.scoring.calibration import expected_calibration_error
 from nnunetv2_diffusion.scoring.cases import Scores
-from nnunetv2_diffusion.scoring.uncertainty import REGIONS, expected_calibration_error
+from nnunetv2_diffusion.scoring.crops import CROPS
 
+# What names a training in every table.
+TRAINING = ["dataset", "modality", "model"]
 METRICS = ("dice", "hd95", "assd")
 MEAN = "mean"
 QUALITIES = ("error_rate", "auroc", "aurc", "aurc_best")
@@ -27,6 +30,16 @@ def with_mean(structures: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([structures, means.assign(structure=MEAN)], ignore_index=True)
 
 
+def structure_names(structures: Iterable[str]) -> list[str]:
+    """The distinct structures in their order, without the mean."""
+    return [name for name in dict.fromkeys(structures) if name != MEAN]
+
+
+def missed(structures: pd.DataFrame) -> pd.Series:
+    """Which rows of `Scores.structures` are of a structure that the reference or the prediction alone holds."""
+    return (structures["reference_voxels"] > 0) != (structures["predicted_voxels"] > 0)
+
+
 def summarise_structures(structures: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean and standard deviation (n - 1) over cases of each metric, per group and structure, "mean" being the last.
 
@@ -39,8 +52,7 @@ def summarise_structures(structures: pd.DataFrame, by: Sequence[str]) -> pd.Data
         in the prediction alone), then <metric>_mean and <metric>_std for dice, hd95 (mm) and assd (mm).
     """
     rows = with_mean(structures)
-    one_sided = (rows["reference_voxels"] > 0) != (rows["predicted_voxels"] > 0)
-    rows["missed"] = one_sided & rows["structure"].ne(MEAN)
+    rows["missed"] = missed(rows) & rows["structure"].ne(MEAN)
     grouped = rows.groupby([*by, "structure"], sort=False, dropna=False)
     summary = grouped.agg(cases=("case", "size"), scored=("dice", "count"), missed=("missed", "sum"))
     for metric in METRICS:
@@ -53,7 +65,7 @@ def summarise_uncertainty(scores: Scores, by: Sequence[str]) -> pd.DataFrame:
     """What each group's maps and probabilities are worth; one row a group that has either.
 
     Returns:
-        the `by` columns; maps and probabilities (numbers of cases); for both regions the mean and standard deviation
+        the `by` columns; maps and probabilities (numbers of cases); for both crops the mean and standard deviation
         over cases of `QUALITIES` and the expected calibration error over the voxels of all cases together; Spearman's
         rho between the mean uncertainty of a case and its mean Dice, with its p-value.
     """
@@ -69,7 +81,7 @@ def summarise_uncertainty(scores: Scores, by: Sequence[str]) -> pd.DataFrame:
 
 
 def reliability(bins: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Reliability diagram of each group and region: bin, count, confidence and accuracy (empty bins left out)."""
+    """Reliability diagram of each group and crop (column region): bin, count, confidence, accuracy; no empty bins."""
     if bins.empty:
         return bins
     summed = bins.groupby([*by, "region", "bin"], sort=False)[["count", "confidence_sum", "correct_sum"]].sum()
@@ -84,10 +96,9 @@ def _map_summary(scores: Scores, by: list[str]) -> pd.DataFrame:
     rows = []
     for group, frame in cases.groupby(by, sort=False) if not cases.empty else ():
         row = dict(zip(by, group, strict=True)) | {"maps": len(frame)}
-        for region in REGIONS:
-            for quality in QUALITIES:
-                row[f"{region}_{quality}"] = frame[f"{region}_{quality}"].mean()
-                row[f"{region}_{quality}_std"] = frame[f"{region}_{quality}"].std()
+        for measure in (f"{crop}_{quality}" for crop in CROPS for quality in QUALITIES):
+            row[measure] = frame[measure].mean()
+            row[f"{measure}_std"] = frame[measure].std()
         rows.append(row | _correlation(frame))
     return pd.DataFrame(rows)
 
@@ -104,8 +115,8 @@ def _calibration_summary(bins: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for group, frame in bins.groupby(by, sort=False) if not bins.empty else ():
         row = dict(zip(by, group, strict=True)) | {"probabilities": frame["case"].nunique()}
-        for region, part in frame.groupby("region", sort=False):
-            row[f"{region}_ece"] = expected_calibration_error(
+        for crop, part in frame.groupby("region", sort=False):
+            row[f"{crop}_ece"] = expected_calibration_error(
                 part.groupby("bin")[["count", "confidence_sum", "correct_sum"]].sum()
             )
         rows.append(row)

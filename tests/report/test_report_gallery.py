@@ -12,8 +12,9 @@ import SimpleITK
 from PIL import Image
 
 from nnunetv2_diffusion.imaging.volumes import Volume, read_volume
-from nnunetv2_diffusion.report.gallery import choose_slice, gallery_data, run_lengths, select_cases
 from nnunetv2_diffusion.report.results import read_results
+from nnunetv2_diffusion.report.sections.gallery import gallery_data, run_lengths, select_cases
+from nnunetv2_diffusion.report.slices import choose_slice
 from nnunetv2_diffusion.scoring.cases import score_cases
 
 

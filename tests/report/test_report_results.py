@@ -8,7 +8,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from nnunetv2_diffusion.report.models import family, modality_name, model_name, stage_timesteps
+from nnunetv2_diffusion.nnunet_names import ModelName, parse_stage
+from nnunetv2_diffusion.report.names import family, modality_name, model_name
 from nnunetv2_diffusion.report.results import read_results
 from nnunetv2_diffusion.scoring.cases import score_cases
 from nnunetv2_diffusion.scoring.tables import summarise_structures
@@ -140,11 +141,41 @@ def test_results_that_cannot_be(spine_folders, spoil):
 
 
 def test_names_of_models_and_modalities():
-    assert model_name("nnUNetTrainer", "nnUNetPlans", "2d") == "nnU-Net"
-    assert model_name("nnUNetTrainerSpineSegDiff_20epochs", "nnUNetPlans", "2d") == "SpineSegDiff (20 epochs)"
-    stage = ("nnUNetTrainerSpineSegDiffPreSeg", "nnUNetPlans", "2d_small_preseg_T30")
-    assert model_name(*stage) == "SpineSegDiff, pre-segmentation T = 30 (2d_small)"
-    assert stage_timesteps(stage[2]) == 30 and stage_timesteps("2d_spinesegdiff") is None
+    assert model_name(ModelName("nnUNetTrainer", "nnUNetPlans", "2d")) == "nnU-Net"
+    assert (
+        model_name(ModelName("nnUNetTrainerSpineSegDiff_20epochs", "nnUNetPlans", "2d")) == "SpineSegDiff (20 epochs)"
+    )
+    stage = ModelName("nnUNetTrainerSpineSegDiffPreSeg", "nnUNetPlans", "2d_small_preseg_T30")
+    assert model_name(stage) == "SpineSegDiff, pre-segmentation T = 30 (2d_small)"
+    assert parse_stage(stage.configuration) == ("2d_small", 30) and parse_stage("2d_spinesegdiff") is None
     assert family("nnUNetTrainerIISDM_5epochs") == "IISDM" and family("MyTrainer") == "MyTrainer"
     assert modality_name("Dataset513_SPIDER_T1wT2w_3D") == "T1w + T2w, 3D"
     assert modality_name("Dataset004_Hippocampus") == "Hippocampus"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"seconds_per_slice": 0.', "is no valid JSON"),
+        ("[0.8]", "should hold a dict, not a list"),
+        ("{}", 'holds no number "seconds_per_slice"'),
+        ('{"seconds_per_slice": NaN}', 'holds no number "seconds_per_slice"'),
+    ],
+)
+def test_a_damaged_timing_is_a_note(spine_folders, content, expected):
+    """It says which file, and the other folds still give the seconds a slice."""
+    path = spine_folders / "nnUNet_results" / T1W / OURS / "fold_2" / "validation_uncertainty" / "timing.json"
+    path.write_text(content)
+    results = read(spine_folders, [501])
+    seconds = results.trainings.set_index("model").loc["SpineSegDiff", "seconds_per_slice"]
+    assert seconds == pytest.approx(0.8)
+    (note,) = results.notes
+    assert note.startswith(f"{path} ") and expected in note and note.endswith("`spinesegdiff validate` has run again.")
+
+
+def test_names_that_are_no_dataset(spine_folders):
+    with pytest.raises(ValueError, match="a dataset is named by its number, such as 502, or as DatasetXXX_NAME"):
+        read(spine_folders, ["SPIDER"])
+    (spine_folders / "nnUNet_results" / "Dataset501_other").mkdir()
+    with pytest.raises(ValueError, match="the number 501 is taken by several datasets"):
+        read(spine_folders, [501])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunetv2_diffusion.report.pathology import TESTED
+from nnunetv2_diffusion.report.gradings import TESTED
 from nnunetv2_diffusion.report.statistics import adjust, compare_pairs, paired_tests, pathology_tests, welch
 
 # A textbook pair of samples of unequal variance: t = -2.46, 25.0 degrees of freedom, p = 0.021.

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK
 
 from nnunetv2_diffusion.cli import main
+from nnunetv2_diffusion.scoring.case_files import find_map
 from nnunetv2_diffusion.scoring.folders import evaluate_folders
 
 NAMES = {"background": 0, "left_lung": 1, "heart": 2}
@@ -172,3 +173,13 @@ def test_bad_input_is_one_sentence(folders, tmp_path, capsys, spoil):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("spinesegdiff evaluate: error:") and expected in error
     assert not out.exists()
+
+
+def test_where_a_map_lies(tmp_path):
+    """NIfTI first, as our commands write it; else of the dataset's own ending; another case's does not count."""
+    assert find_map(tmp_path, "a", ".mha") is None
+    (tmp_path / "ab_uncertainty.mha").touch()
+    assert find_map(tmp_path, "a", ".mha") is None and find_map(tmp_path, "ab", ".nii.gz") is None
+    assert find_map(tmp_path, "ab", ".mha") == tmp_path / "ab_uncertainty.mha"
+    (tmp_path / "ab_uncertainty.nii.gz").touch()
+    assert find_map(tmp_path, "ab", ".mha") == tmp_path / "ab_uncertainty.nii.gz"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from helpers.spine_tree import write_gradings
-from nnunetv2_diffusion.report.pathology import patient_flags, prevalence, read_gradings
+from nnunetv2_diffusion.report.gradings import patient_flags, prevalence, read_gradings
 
 
 def test_table_3_of_spider(real_mri):

@@ -1,4 +1,4 @@
-"""Calibration, error detection and risk-coverage on synthetic maps whose answers are known."""
+"""Error detection and risk-coverage on synthetic maps whose answers are known, and what counts of a case."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from nnunetv2_diffusion.scoring.calibration import case_calibration
+from nnunetv2_diffusion.scoring.crops import crops_of
 from nnunetv2_diffusion.scoring.labels import label_scheme
-from nnunetv2_diffusion.scoring.uncertainty import (
+from nnunetv2_diffusion.scoring.map_quality import (
     best_risk_coverage,
-    calibration_bins,
-    case_calibration,
     case_quality,
     error_detection_auroc,
-    expected_calibration_error,
     risk_coverage,
-    top_label_confidence,
 )
 
 LABELS = label_scheme({"background": 0, "a": 1, "b": 2})
@@ -53,52 +51,50 @@ def test_risk_coverage_of_a_constant_map_is_the_error_rate_in_any_order():
     assert risk_coverage(np.full(8, 0.5), errors) == pytest.approx(np.full(8, 0.25))
 
 
-def test_calibration_error_worked_out_by_hand():
-    """Four voxels at 0.9 of which three are right, and one at 0.55 that is right: (0.6 + 0.45) / 5."""
-    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.55])
-    correct = np.array([True, True, True, False, True])
-    bins = calibration_bins(confidence, correct, bins=10)
-    assert bins["count"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 4]
-    assert expected_calibration_error(bins) == pytest.approx((4 * abs(0.75 - 0.9) + 0.45) / 5)
-
-
-def test_calibration_error_of_drawn_outcomes():
-    """Outcomes drawn with the stated probability are calibrated; stating 0.2 too much costs 0.2."""
-    rng = np.random.default_rng(2)
-    truth = rng.uniform(0.5, 0.8, 200_000)
-    correct = rng.random(truth.size) < truth
-    assert expected_calibration_error(calibration_bins(truth, correct)) < 0.01
-    assert expected_calibration_error(calibration_bins(truth + 0.2, correct)) == pytest.approx(0.2, abs=0.01)
-    assert calibration_bins(np.ones(3), np.ones(3, bool))["count"].iloc[-1] == 3
-
-
-def test_top_label_confidence_of_labels_and_of_regions():
-    probabilities = np.array([[0.2, 0.5], [0.7, 0.1], [0.1, 0.4]])
-    confidence, correct = top_label_confidence(probabilities, np.array([1, 2]), LABELS)
-    assert confidence.tolist() == [[0.7, 0.5]] and correct.tolist() == [[True, False]]
-    regions = label_scheme({"background": 0, "whole": [1, 2], "core": [2]})
-    heads = np.array([[0.9, 0.4], [0.3, 0.8]])
-    confidence, correct = top_label_confidence(heads, np.array([2, 2]), regions)
-    assert confidence == pytest.approx(np.array([[0.9, 0.6], [0.7, 0.8]]))
-    assert correct.tolist() == [[True, False], [False, True]]
-    with pytest.raises(ValueError, match="2 probability maps, but the labels call for 3"):
-        top_label_confidence(heads, np.array([1, 2]), LABELS)
-
-
-def test_case_quality_in_both_regions():
+def test_case_quality_in_both_crops():
     """A 4 x 4 structure found but for one corner, with the map bright there and nowhere else."""
-    reference = np.zeros((1, 10, 10), dtype=np.uint8)
-    reference[0, 3:7, 3:7] = 1
+    reference = np.zeros((1, 40, 40), dtype=np.uint8)
+    reference[0, 13:17, 23:27] = 1
     prediction = reference.copy()
-    prediction[0, 3, 3] = 0
+    prediction[0, 13, 23] = 0
     uncertainty = np.where(reference != prediction, 0.9, 0.0)
     row, curve = case_quality(reference, prediction, uncertainty, LABELS)
-    assert row["foreground_error_rate"] == pytest.approx(1 / 16) and row["image_error_rate"] == pytest.approx(1 / 100)
+    crop = 24 * 24  # the structure and ten pixels on every side
+    assert row["foreground_error_rate"] == pytest.approx(1 / crop)
+    assert row["image_error_rate"] == pytest.approx(1 / 1600)
     assert row["foreground_auroc"] == row["image_auroc"] == 1
-    assert row["foreground_aurc"] == row["foreground_aurc_best"] == pytest.approx(1 / 16 / 16)
+    assert row["foreground_aurc"] == row["foreground_aurc_best"] == pytest.approx(1 / crop / crop)
     assert row["mean_uncertainty"] == pytest.approx(0.9 / 16)
     last = curve[curve["coverage"] == 1].set_index("region")["risk"]
-    assert last.to_dict() == pytest.approx({"foreground": 1 / 16, "image": 1 / 100})
+    assert last.to_dict() == pytest.approx({"foreground": 1 / crop, "image": 1 / 1600})
+
+
+def test_models_are_judged_on_the_same_pixels():
+    """Two masks with the same wrong pixels beside the structure; one strays far off as well, where no crop reaches."""
+    reference = np.zeros((60, 60), dtype=np.uint8)
+    reference[20:30, 20:30] = 1
+    near = reference.copy()
+    near[20:30, 30:32] = 2
+    far = near.copy()
+    far[55:, 55:] = 1
+    doubt = np.random.default_rng(4).random(reference.shape)
+    rows = [case_quality(reference, mask, doubt, LABELS)[0] for mask in (near, far)]
+    for measure in ("error_rate", "auroc", "aurc", "aurc_best"):
+        assert rows[0][f"foreground_{measure}"] == rows[1][f"foreground_{measure}"]
+    assert rows[0]["foreground_error_rate"] == pytest.approx(20 / 30**2)
+    assert rows[1]["image_error_rate"] == pytest.approx((20 + 25) / 60**2)
+    probabilities = np.full((3, 60, 60), 1 / 3)
+    for mask in (near, far):
+        bins = case_calibration(reference, mask, probabilities, LABELS).groupby("region")["count"].sum()
+        assert bins.to_dict() == {"foreground": 30**2, "image": 60**2}
+
+
+def test_the_crop_ends_with_the_image_and_is_the_image_without_a_structure():
+    reference = np.zeros((2, 50, 50), dtype=np.uint8)
+    assert dict(crops_of(reference, LABELS))["foreground"] == (slice(0, 2), slice(0, 50), slice(0, 50))
+    reference[1, 3, 45] = 2
+    crop = reference[dict(crops_of(reference, LABELS))["foreground"]]
+    assert crop.shape == (2, 14, 15) and crop[1, 3, 10] == 2
 
 
 def test_ignored_voxels_do_not_count():

@@ -1,4 +1,4 @@
-"""The report's gallery: which cases it shows, and one slice of each as small layers for the page to draw.
+"""The gallery: which cases it shows, and one slice of each as small layers for the page's script to draw.
 
 Label maps and uncertainty maps travel as run lengths, not as pictures: a page opened from disk can then colour them
 itself, and no colour management of a browser changes a label.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -20,28 +21,33 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.imaging.palette import structure_colours
 from nnunetv2_diffusion.imaging.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_diffusion.report.section import Context, Section
+from nnunetv2_diffusion.report.slices import choose_slice
+from nnunetv2_diffusion.report.wording import rounded
+from nnunetv2_diffusion.scoring.case_files import read_map
 from nnunetv2_diffusion.scoring.labels import LabelScheme, display_name
 
-LONGEST_SIDE = 400
+CSV_FILES = ()
 LEVELS = 32
 COLOUR_MAP = "inferno"
 JPEG_QUALITY = 82
 
 
-@dataclass(frozen=True)
-class Slice:
-    """How to cut the picture of a case out of its volumes: slice axis and index, cropped and thinned.
-
-    Volumes are brought to superior first, anterior left (sagittal), patient's right on the left (coronal, axial).
-    """
-
-    axis: int | None
-    index: int
-    crop: tuple[slice, slice]
-
-    def cut(self, volume: Volume) -> np.ndarray:
-        """The picture `[rows, columns]` of a volume on the same grid."""
-        return _plane(volume, self.axis, self.index)[self.crop]
+def section(context: Context) -> Section | None:
+    """The chosen cases, ready to be drawn; None where none is asked for."""
+    if not context.gallery_cases:
+        return None
+    scores, results = context.evaluated, context.results
+    chosen = select_cases(scores.structures, context.gallery_cases)
+    pictures = gallery_data(chosen, results.cases, results.labels, scores.structures, scores.uncertainty)
+    return Section(
+        id="gallery",
+        title="Gallery",
+        template="gallery.html.j2",
+        variables={"gallery": pictures},
+        script="gallery.js",
+        data={"gallery": pictures},
+    )
 
 
 def select_cases(structures: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -129,30 +135,6 @@ def run_lengths(picture: np.ndarray) -> str:
     return base64.b64encode(bytes(encoded)).decode("ascii")
 
 
-def choose_slice(reference: Volume, masks: Sequence[Volume], image: Volume | None) -> Slice:
-    """The slice with most of the reference in it, cropped to what the image and the masks hold.
-
-    The slice axis is an axis of length one, else the one of the largest spacing, as nnU-Net takes it.
-    """
-    if reference.array.ndim == 2:
-        axis, index = None, 0
-    else:
-        oriented, spacing = _to_lps(reference)
-        axis = int(np.argmin(oriented.shape)) if 1 in oriented.shape else int(np.argmax(spacing))
-        others = tuple(other for other in range(3) if other != axis)
-        area = (oriented > 0).sum(axis=others)
-        index = int(area.argmax()) if area.any() else oriented.shape[axis] // 2
-    content = np.zeros(_plane(reference, axis, index).shape, dtype=bool)
-    for volume in (reference, *masks, *([image] if image else [])):
-        content |= _plane(volume, axis, index) > 0
-    rows, columns = (np.flatnonzero(content.any(axis=other)) for other in (1, 0))
-    box = [
-        (used[0], used[-1] + 1) if used.size else (0, n) for used, n in zip((rows, columns), content.shape, strict=True)
-    ]
-    thin = -(-max(stop - start for start, stop in box) // LONGEST_SIDE)
-    return Slice(axis, index, tuple(slice(int(start), int(stop), thin) for start, stop in box))
-
-
 def _entry(
     row: dict, files: pd.DataFrame, labels: LabelScheme, dice: pd.Series, doubt: pd.Series
 ) -> tuple[dict[str, Any], list[tuple[dict, np.ndarray]]]:
@@ -161,28 +143,26 @@ def _entry(
     rows = files.to_dict("records")
     reference = read_volume(rows[0]["reference"])
     masks = [read_volume(one["prediction"]) for one in rows]
-    image = read_volume(rows[0]["image"]) if rows[0]["image"] else None
-    if image is not None:
-        check_same_grid(image, reference)
+    image = _read_image(rows[0]["image"], reference) if rows[0]["image"] else None
     cut = choose_slice(reference, masks, image)
     picture = cut.cut(reference)
     codes = sorted({0, *(value for values in labels.structures.values() for value in values)})
     predictions, maps = [], []
     for one, mask in zip(rows, masks, strict=True):
-        scores = {name: _number(dice.get((dataset, one["model"], case, name))) for name in labels.structures}
+        scores = {name: rounded(dice.get((dataset, one["model"], case, name))) for name in labels.structures}
         known = [score for score in scores.values() if score is not None]
         entry = {
             "model": one["model"],
             "fold": int(one["fold"]),
             "mask": run_lengths(_coded(cut.cut(mask), codes)),
             "dice": scores,
-            "mean_dice": _number(np.mean(known)) if known else None,
-            "mean_uncertainty": _number(doubt.get((dataset, one["model"], case))),
+            "mean_dice": rounded(np.mean(known)) if known else None,
+            "mean_uncertainty": rounded(doubt.get((dataset, one["model"], case))),
             "uncertainty": None,
         }
         predictions.append(entry)
         if one["uncertainty"]:
-            maps.append((entry, cut.cut(read_volume(one["uncertainty"])).astype(float)))
+            maps.append((entry, cut.cut(read_map(one["uncertainty"], reference))))
     return {
         "dataset": dataset,
         "modality": rows[0]["modality"],
@@ -190,7 +170,7 @@ def _entry(
         "group": row["group"],
         "height": picture.shape[0],
         "width": picture.shape[1],
-        "aspect": _aspect(reference, cut, picture),
+        "aspect": cut.aspect(reference),
         "image": _jpeg(cut.cut(image)) if image is not None else None,
         "reference": run_lengths(_coded(picture, codes)),
         "codes": {name: [codes.index(value) for value in values] for name, values in labels.structures.items()},
@@ -198,26 +178,13 @@ def _entry(
     }, maps
 
 
-def _plane(volume: Volume, axis: int | None, index: int) -> np.ndarray:
-    if axis is None:
-        return volume.array
-    plane = np.take(_to_lps(volume)[0], index, axis=axis)
-    return plane if axis == 0 else plane[::-1]
-
-
-def _to_lps(volume: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Array and spacing with the axes superior, posterior, left (each increasing that way)."""
-    letters = (volume.orientation or "LPS")[::-1]
-    order = [next(axis for axis, letter in enumerate(letters) if letter in pair) for pair in ("SI", "PA", "LR")]
-    array = volume.array.transpose(order)
-    flips = tuple(axis for axis, source in enumerate(order) if letters[source] in "IAR")
-    return np.flip(array, flips), tuple(volume.spacing[source] for source in order)
-
-
-def _aspect(reference: Volume, cut: Slice, picture: np.ndarray) -> float:
-    """Width over height of the picture in mm."""
-    spacing = reference.spacing if cut.axis is None else np.delete(_to_lps(reference)[1], cut.axis)
-    return round(float(picture.shape[1] * spacing[1] / (picture.shape[0] * spacing[0])), 4)
+def _read_image(path: Path, reference: Volume) -> Volume:
+    """A case's image on the reference's grid; a coloured picture as its brightness."""
+    image = read_volume(path)
+    if image.array.ndim == reference.array.ndim + 1:
+        image = replace(image, array=image.array.mean(axis=-1))
+    check_same_grid(image, reference)
+    return image
 
 
 def _coded(picture: np.ndarray, codes: Sequence[int]) -> np.ndarray:
@@ -240,7 +207,3 @@ def _upper_end(maps: Sequence[np.ndarray]) -> float:
     """The scale's upper end: what all but one voxel in 200 of every map stay under, up to the next tenth."""
     highest = max((float(np.percentile(values, 99.5)) for values in maps), default=1.0)
     return round(min(1.0, max(0.1, np.ceil(highest * 10) / 10)), 1)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or pd.isna(value) else round(float(value), 4)

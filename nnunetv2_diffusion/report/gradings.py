@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from nnunetv2_diffusion.report import paper
+from nnunetv2_diffusion.spider import GRADINGS_FILE
 
-GRADINGS_FILE = "radiological_gradings.csv"
 PFIRRMANN_THRESHOLD = 4
 DEGENERATION = "Disc degeneration"
 

@@ -1,0 +1,85 @@
+"""The files of a case: where its uncertainty map and its probabilities lie, reading them on the reference's grid."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, Volume, check_same_grid, read_volume
+from nnunetv2_diffusion.scoring.labels import LabelScheme
+
+# Maps are written as NIfTI, which holds fractions and the geometry, whatever the dataset's masks are.
+MAP_ENDING = ".nii.gz"
+ROUNDING = 1e-6
+
+
+def find_map(folder: Path, case: str, file_ending: str) -> Path | None:
+    """The uncertainty map of a case in a folder; None where it has none.
+
+    Args:
+        folder: where the maps lie.
+        case: the case's name.
+        file_ending: of the dataset's masks; a map of this ending is found where there is none in NIfTI, as which
+            `spinesegdiff predict` and `validate` write every map.
+    """
+    paths = (folder / f"{case}{UNCERTAINTY_SUFFIX}{ending}" for ending in (MAP_ENDING, file_ending))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def find_probabilities(folder: Path, case: str) -> Path | None:
+    """The probabilities of a case that nnU-Net stored beside its masks (`--npz`); None where there are none."""
+    path = folder / f"{case}.npz"
+    return path if path.is_file() else None
+
+
+def read_mask(path: str | Path, labels: LabelScheme, reference: Volume | None = None) -> Volume:
+    """A mask whose values the label scheme knows, on the reference's grid where one is given.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, unreadable, on another grid, or of other labels.
+    """
+    volume = read_volume(path)
+    if reference is not None:
+        check_same_grid(volume, reference)
+    labels.check_values(volume.array, volume.path)
+    return volume
+
+
+def read_map(path: str | Path, reference: Volume) -> Volume:
+    """An uncertainty map on the reference's grid, its array float64 in [0, 1].
+
+    nnU-Net gives flat pictures (.png) a first axis of one slice and no geometry: of their maps only the shape must fit.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, unreadable, on another grid, or holds values outside [0, 1].
+    """
+    volume = read_volume(path)
+    if volume.array.shape == (1, *reference.array.shape):
+        volume = replace(reference, path=volume.path, array=volume.array[0])
+    check_same_grid(volume, reference)
+    values = volume.array.astype(np.float64)
+    if not (np.isfinite(values).all() and values.min() >= -ROUNDING and values.max() <= 1 + ROUNDING):
+        raise ValueError(f"{path} holds values outside [0, 1]; an uncertainty map is normalised to that range")
+    return replace(volume, array=values)
+
+
+def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
+    """nnU-Net's stored probabilities `[K, ...]` (`--npz`) on the reference's grid.
+
+    Raises:
+        ValueError: the file is no such archive, or the shape does not fit.
+    """
+    try:
+        with np.load(path) as archive:
+            probabilities = archive["probabilities"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{path} holds no array 'probabilities'; nnU-Net writes one with --npz") from None
+    shape = reference.array.shape
+    if probabilities.shape[1:] not in (shape, (1, *shape)):
+        raise ValueError(
+            f"{path} holds probabilities of shape {probabilities.shape[1:]}, but {reference.path} has shape {shape}"
+        )
+    return probabilities.reshape(len(probabilities), *shape)
