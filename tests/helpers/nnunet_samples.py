@@ -31,6 +31,7 @@ TRAINER = "TinyDiffusionTrainer"
 TRAINERS = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
@@ -61,6 +62,10 @@ class TinyIISDM(Short, nnUNetTrainerIISDM):
 
 class TinyIISDM_2epochs(TinyIISDM):
     epochs = 2
+
+
+class TinyIISDMEpsilon(Short, nnUNetTrainerIISDMEpsilon):
+    settings = nnUNetTrainerIISDMEpsilon.settings.updated({"sampling_steps": 6})
 
 
 class TinyPreSeg(Short, nnUNetTrainerSpineSegDiffPreSeg):

@@ -46,7 +46,7 @@ def one_line(capfd: pytest.CaptureFixture, command: str = "predict") -> str:
         (("--sampling-steps", 1001), "only 1000 timesteps can be visited"),
         (("--ensemble-steps", 11), "ensemble_steps is 11, above the 5 sampling_steps"),
         (("--sampling-steps", 4, "--ensemble-steps", 5), "ensemble_steps is 5, above the 4 sampling_steps"),
-        (("--seed", -1), "seed must lie between 0 and"),
+        (("--seed", -1), "seed must be a whole number from 0 to 2147483647, not -1"),
         (("--start-timestep", 1000), r"start_timestep must lie in 0 \.\.\. 999, not 1000"),
         (("--batch-size", 0), "--batch-size must be at least 1, not 0"),
         (("-step_size", 0), "-step_size must be above 0 and at most 1, not 0"),

@@ -123,7 +123,7 @@ def test_maps_and_logits_of_several_folds_are_means(tiny: TinyProject, unseen: P
 
 def test_without_tta_no_sample_is_mirrored(tiny: TinyProject, predicted: Path, unseen: Path, tmp_path: Path):
     network = network_of(tiny.model())
-    network.settings = network.settings.updated({"mirror_samples": False})
+    network.sampling = network.sampling.updated({"mirror_samples": False}, network.process)
     expected = network.predict(as_input(normalised(unseen / "exact_0000.nii.gz"))).uncertainty[0].numpy()
     assert predict(unseen, tmp_path / "out", "--uncertainty", "--disable_tta") == 0
     actual = volumes(tmp_path / "out", "uncertainty")["exact"][..., 0]

@@ -212,15 +212,6 @@ def test_a_noised_image_moves_like_a_tensor():
     assert {tensor.device.type for tensor in moved} == {"meta"}
 
 
-@pytest.mark.parametrize("regions", [False, True])
-def test_labels_and_mirroring_travel_with_the_weights(regions: bool):
-    net = network(regions=regions)
-    net.mirror_axes.copy_(torch.tensor([False, True]))
-    other = network(regions=not regions)
-    other.load_state_dict(net.state_dict())
-    assert torch.equal(other(images()), net(images()))
-
-
 @pytest.mark.parametrize(("heads", "regions"), [([[0], [1], [2]], False), ([[1, 2], [2]], True)])
 def test_a_pre_segmentation_is_where_sampling_starts(heads: list, regions: bool):
     net = network(channels=2, heads=len(heads))

@@ -157,7 +157,7 @@ def test_slices_together_fill_a_cpus_cache(folder, scan, monkeypatch, samples, c
     )
     segment(scan, model, slices=4)
     assert len(predicted) == calls and sum(predicted) == 4
-    assert network.network_evaluations == 4 * samples * network.settings.sampling_steps
+    assert network.network_evaluations == 4 * samples * network.sampling.sampling_steps
 
 
 def test_slices_of_a_volume_share_the_loading_of_a_folds_weights(folder, scan, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from helpers.console import run
 from helpers.nnunet_samples import TinyProject
+from nnunetv2_diffusion.trainers import every_trainer
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
@@ -21,11 +25,18 @@ LENGTHS = {
     "nnUNetTrainerSpineSegDiff_5epochs": 5,
     "nnUNetTrainerSpineSegDiff_50epochs": 50,
     "nnUNetTrainerSpineSegDiff_250epochs": 250,
+    "nnUNetTrainerSpineSegDiffPreSeg": 810,
     "nnUNetTrainerSpineSegDiffPreSeg_5epochs": 5,
+    "nnUNetTrainerSpineSegDiffPreSeg_50epochs": 50,
+    "nnUNetTrainerSpineSegDiffPreSeg_250epochs": 250,
     "nnUNetTrainerIISDM": 337,
     "nnUNetTrainerIISDM_5epochs": 5,
     "nnUNetTrainerIISDM_50epochs": 50,
     "nnUNetTrainerIISDM_250epochs": 250,
+    "nnUNetTrainerIISDMEpsilon": 337,
+    "nnUNetTrainerIISDMEpsilon_5epochs": 5,
+    "nnUNetTrainerIISDMEpsilon_50epochs": 50,
+    "nnUNetTrainerIISDMEpsilon_250epochs": 250,
     "nnUNetTrainerDiceLoss_250epochs": 250,
 }
 
@@ -72,8 +83,39 @@ def test_the_extension_is_a_single_file_of_imports(extension: Path):
     files = [path for path in extension.rglob("*") if "__pycache__" not in path.parts]
     assert len(files) == 1
     statements = [line for line in files[0].read_text().splitlines() if line and line[0] not in ' )]"']
-    assert all(line.startswith(("from ", "__all__")) for line in statements)
-    assert set(LENGTHS) < set(files[0].read_text().replace('"', " ").replace(",", " ").split())
+    assert all(line.startswith("from ") for line in statements)
+
+
+def test_every_trainer_is_listed_by_the_name_that_a_checkpoint_keeps():
+    assert set(every_trainer.__all__) == set(LENGTHS)
+    for name in every_trainer.__all__:
+        trainer_class = getattr(every_trainer, name)
+        assert pickle.loads(pickle.dumps(trainer_class)) is trainer_class
+        assert trainer_class.__name__ == name
+        assert trainer_class.__doc__
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "asked", "message"),
+    [
+        (nnUNetTrainerSpineSegDiff, "noise", "predicts x_start, but .* sets prediction to noise; remove it"),
+        (nnUNetTrainerIISDM, "noise", "predicts velocity, but .* sets prediction to noise"),
+        (nnUNetTrainerIISDMEpsilon, "velocity", "predicts noise, but .* sets prediction to velocity"),
+    ],
+)
+def test_a_prediction_that_the_loss_is_not_made_for_is_refused(tiny: TinyProject, trainer_class, asked, message):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    plans["configurations"]["2d"]["diffusion"] = {"prediction": asked}
+    with pytest.raises(ValueError, match=message):
+        trainer_class(plans, "2d", 0, dataset_json, torch.device("cpu"))
+
+
+def test_an_old_block_of_iisdm_still_trains_what_it_meant(tiny: TinyProject):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    plans["configurations"]["2d"]["diffusion"] = {"prediction": "noise", "noise_weighting": "velocity"}
+    trainer = nnUNetTrainerIISDM(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    assert trainer.diffusion_network.settings == nnUNetTrainerIISDM.settings
 
 
 def test_a_3d_configuration_is_refused_before_anything_is_written(tiny: TinyProject):
@@ -103,9 +145,9 @@ def test_a_diffusion_block_in_the_plans_overrides_the_trainers_settings(tiny: Ti
     }
     trainer = nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
-    settings = trainer.diffusion_network.settings
-    assert (settings.timesteps, settings.schedule, settings.sampling_steps) == (300, "cosine", 3)
-    assert (settings.ensemble_steps, settings.samples) == (3, nnUNetTrainerSpineSegDiff.settings.samples)
+    process, sampling = trainer.diffusion_network.process, trainer.diffusion_network.sampling
+    assert (process.timesteps, process.schedule, sampling.sampling_steps) == (300, "cosine", 3)
+    assert (sampling.ensemble_steps, sampling.samples) == (3, nnUNetTrainerSpineSegDiff.settings.sampling.samples)
     assert len(trainer.alphas_cumprod) == 300
     assert {group["lr"] for group in trainer.optimizer.param_groups} == {2e-3}
     plans["continue_training"] = False

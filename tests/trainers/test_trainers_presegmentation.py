@@ -19,16 +19,16 @@ from helpers.nnunet_samples import TinyProject, blobs
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.networks import Denoiser, NoisedImage, PreSegmentationNetwork
 from nnunetv2_diffusion.planning.planner import add_configurations
-from nnunetv2_diffusion.settings import DiffusionSettings
+from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
 
 STAGE = "2d_preseg_T8"
-SETTINGS = DiffusionSettings().updated(
+SETTINGS = Settings().updated(
     {"timesteps": 8, "schedule": "cosine", "schedule_timesteps": 1000, "sampling_steps": 4, "samples": 2}
 )
 
 
-def stage_network(settings: DiffusionSettings = SETTINGS) -> PreSegmentationNetwork:
+def stage_network(settings: Settings = SETTINGS) -> PreSegmentationNetwork:
     torch.manual_seed(0)
     return PreSegmentationNetwork(
         Denoiser(configuration(), image_channels=1, heads=3), settings, 1, [[0], [1], [2]], [1, 2]
@@ -47,7 +47,7 @@ def test_sampling_starts_from_the_noised_pre_segmentation():
     t = np.arange(1001) / 1000
     alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
     for start in (7, 3):
-        network.settings = SETTINGS.updated({"start_timestep": start})
+        network.sampling = SETTINGS.sampling.updated({"start_timestep": start}, SETTINGS.process)
         one_hot = np.stack([(mask[:, 0] == label).double().numpy() for label in range(3)], axis=1)
         a = alpha_bar[start + 1] / alpha_bar[0]
         expected = np.sqrt(a) * (2 * one_hot - 1) + np.sqrt(1 - a) * noise.double().numpy()

@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.planning.planner import add_configurations
+from nnunetv2_diffusion.settings import Training
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
+from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
@@ -85,7 +87,7 @@ def test_recycling_noises_what_the_denoiser_makes_of_pure_noise(tiny: TinyProjec
     expected = 2 * (softmax if heads == 3 else exponentials / (1 + exponentials)) - 1
     true = trainer.x_start(given["data"], given["target"])
     for share, training, recycled in ((1.0, True, True), (1.0, False, False), (0.0, True, False)):
-        network.settings = replace(network.settings, recycling=share)
+        network.settings = replace(network.settings, training=Training(recycling=share))
         network.train(training)
         network.regions.fill_(kind == "regions")
         x_start = trainer.x_start(given["data"], given["target"])
@@ -96,7 +98,7 @@ def test_recycling_noises_what_the_denoiser_makes_of_pure_noise(tiny: TinyProjec
 def test_half_of_the_steps_recycle(tiny: TinyProject, seen_batches: list[dict], monkeypatch):
     trainer = trainer_of(tiny)
     network = trainer.diffusion_network.train()
-    network.settings = replace(network.settings, recycling=0.5)
+    network.settings = replace(network.settings, training=Training(recycling=0.5))
     asked = []
     monkeypatch.setattr(network.denoiser, "forward", lambda *inputs: asked.append(1) or torch.zeros(2, 3, 32, 32))
     torch.manual_seed(0)
@@ -161,36 +163,55 @@ def test_repeated_steps_on_one_batch_learn_it(tiny: TinyProject):
     assert (mask == given["target"][:, 0]).float().mean() > 0.9
 
 
-def test_noise_is_the_target_of_iisdm(tiny: TinyProject, seen_batches: list[dict]):
-    trainer = trainer_of(tiny, "ignore", nnUNetTrainerIISDM)
-    given = batch()
+def drawn(tiny: TinyProject, seen_batches: list[dict], trainer_class: type):
+    """A trainer of ignored pixels after one step; ε, v and ᾱ of that step in float64, the pixels that count."""
+    trainer, given = trainer_of(tiny, "ignore", trainer_class), batch()
     given["target"][:, :, :4] = 3
+    torch.manual_seed(0)
     trainer.train_step(given)
-    target, data = seen_batches[0]["target"], seen_batches[0]["data"]
+    data = seen_batches[0]["data"]
     alpha = ALPHAS[data.timestep.numpy()][:, None, None, None]
     mask = torch.nn.functional.one_hot(given["target"][:, 0].long(), 4).movedim(-1, 1)[:, :3].double().numpy()
     mask[:, :, :4] = 1 / 3
-    expected = (data.x_t.numpy() - np.sqrt(alpha) * (2 * mask - 1)) / np.sqrt(1 - alpha)
-    np.testing.assert_allclose(target.noise.numpy(), expected, atol=1e-2)
-    assert torch.equal(target.valid, given["target"] != 3)
-    output = torch.randn(2, 3, 32, 32)
-    squares = (output - target.noise).double().numpy()[:, :, 4:] ** 2
-    assert trainer.loss(output, target).item() == pytest.approx((squares / alpha).mean(), rel=1e-4)
-    trainer.diffusion_network.settings = replace(trainer.diffusion_network.settings, noise_weighting="uniform")
-    uniform = trainer.training_target(given["target"], target.noise, data.timestep)
-    assert trainer.loss(output, uniform).item() == pytest.approx(squares.mean(), rel=1e-5)
+    x_start = 2 * mask - 1
+    noise = (data.x_t.double().numpy() - np.sqrt(alpha) * x_start) / np.sqrt(1 - alpha)
+    v = np.sqrt(alpha) * noise - np.sqrt(1 - alpha) * x_start
+    return trainer, seen_batches[0]["target"], noise, v, alpha, given["target"] != 3
 
 
-def test_the_error_of_the_noise_divided_by_alpha_is_that_of_v(tiny: TinyProject, seen_batches: list[dict]):
-    trainer = trainer_of(tiny, "labels", nnUNetTrainerIISDM)
-    trainer.train_step(batch())
-    target, data = seen_batches[0]["target"], seen_batches[0]["data"]
-    alpha = ALPHAS[data.timestep.numpy()][:, None, None, None]
-    x_start = (data.x_t.double().numpy() - np.sqrt(1 - alpha) * target.noise.numpy()) / np.sqrt(alpha)
-    v = np.sqrt(alpha) * target.noise.numpy() - np.sqrt(1 - alpha) * x_start
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerIISDM, nnUNetTrainerIISDMEpsilon])
+def test_the_target_of_iisdm_is_v_or_the_published_noise(tiny: TinyProject, seen_batches, trainer_class: type):
+    trainer, target, noise, v, _, valid = drawn(tiny, seen_batches, trainer_class)
+    wanted = noise if trainer_class is nnUNetTrainerIISDMEpsilon else v
+    np.testing.assert_allclose(target.answer.numpy(), wanted, atol=1e-2)
+    assert torch.equal(target.valid, valid)
+    output = np.random.default_rng(0).normal(size=v.shape)
+    squares = (output - target.answer.double().numpy())[:, :, 4:] ** 2
+    assert trainer.loss(torch.from_numpy(output), target).item() == pytest.approx(squares.mean(), rel=1e-5)
+
+
+def test_the_error_of_v_is_that_of_the_noise_divided_by_alpha(tiny: TinyProject, seen_batches: list[dict]):
+    """What this trainer minimised when it was written with ε: same answer, same loss."""
+    trainer, target, noise, v, alpha, _ = drawn(tiny, seen_batches, nnUNetTrainerIISDM)
+    x_t = seen_batches[0]["data"].x_t.double().numpy()
     answer = np.random.default_rng(0).normal(size=v.shape)
-    noise = np.sqrt(alpha) * answer + np.sqrt(1 - alpha) * data.x_t.double().numpy()
-    assert trainer.loss(torch.from_numpy(noise), target).item() == pytest.approx(((answer - v) ** 2).mean(), rel=1e-2)
+    answered_noise = np.sqrt(alpha) * answer + np.sqrt(1 - alpha) * x_t
+    weighted = ((answered_noise - noise) ** 2 / alpha)[:, :, 4:].mean()
+    assert trainer.loss(torch.from_numpy(answer), target).item() == pytest.approx(weighted, rel=1e-4)
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerSpineSegDiff, nnUNetTrainerIISDM])
+def test_a_step_of_adamw_is_its_definition(tiny: TinyProject, trainer_class: type):
+    """Loshchilov and Hutter 2019, algorithm 2: a first step is by the learning rate, and 1e-2 of it decays a weight."""
+    trainer = trainer_of(tiny, trainer_class=trainer_class)
+    parameter = trainer.network.denoiser.encoder.stages[0][0].convs[0].conv.weight
+    torch.nn.init.ones_(parameter)
+    parameter.grad = torch.randn_like(parameter)
+    trainer.optimizer.step()
+    moved = 1 - parameter.detach().double()
+    torch.testing.assert_close(moved, 1e-4 * (parameter.grad.double().sign() + 1e-2), rtol=0, atol=2e-7)
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {1e-2}
+    assert trainer.lr_scheduler.initial_lr == 1e-4
 
 
 def test_samples_are_mirrored_as_the_augmentation_mirrors(tiny: TinyProject):
@@ -204,7 +225,7 @@ def test_samples_are_mirrored_as_the_augmentation_mirrors(tiny: TinyProject):
         assert trainer.inference_allowed_mirroring_axes is None
 
 
-@pytest.mark.parametrize("trainer_class", [nnUNetTrainerSpineSegDiff, nnUNetTrainerIISDM])
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerSpineSegDiff, nnUNetTrainerIISDM, nnUNetTrainerIISDMEpsilon])
 def test_ddp_takes_the_networks_steps_and_its_ensemble(tiny: TinyProject, tmp_path, trainer_class: type):
     """DDP stops at the second step when a parameter received no gradient in the first."""
     network = trainer_of(tiny, trainer_class=trainer_class).network
@@ -215,7 +236,7 @@ def test_ddp_takes_the_networks_steps_and_its_ensemble(tiny: TinyProject, tmp_pa
             noised = NoisedImage(torch.randn(2, 1, 32, 32), torch.randn(2, 3, 32, 32), torch.tensor([3, 900]))
             parallel(noised).square().mean().backward()
         parallel.eval()
-        network.settings = network.settings.updated({"sampling_steps": 2, "ensemble_steps": 1})
+        network.sampling = network.sampling.updated({"sampling_steps": 2}, network.process)
         with torch.no_grad():
             torch.testing.assert_close(parallel(noised.image), network(noised.image))
     finally:

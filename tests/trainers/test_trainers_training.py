@@ -47,6 +47,7 @@ def stock_prediction(tiny: TinyProject, model: Path, number: int, cases: list[st
         (1, "regions", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
         (2, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
         (4, "ignore", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
+        (1, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyIISDMEpsilon"),
     ],
 )
 def test_a_training_leaves_a_model_that_predicts_its_validation_again(

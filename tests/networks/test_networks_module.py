@@ -1,0 +1,115 @@
+"""The module that nnU-Net sees: under DDP, under torch.compile, and what it saves beside the weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.network_samples import images, network, sampled
+from nnunetv2_diffusion.settings import Process, Sampling
+
+TESTS = Path(__file__).resolve().parents[1]
+# nnU-Net's validation hands out the cases; here rank 0 has one and rank 1 has none.
+RANK = """
+import sys
+from datetime import timedelta
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from helpers.network_samples import images, network
+
+torch.set_num_threads(1)
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2, timeout=timedelta(seconds=30)
+)
+parallel = DistributedDataParallel(network()).eval()
+if rank == 0:
+    with torch.no_grad():
+        assert torch.equal(parallel(images()), network()(images()))
+torch.distributed.barrier()
+print("met")
+"""
+
+
+def test_a_rank_without_a_case_does_not_keep_the_others_waiting(tmp_path: Path):
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store")],
+            cwd=TESTS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], told
+    assert all("met" in text for text in told)
+
+
+def test_what_ddp_would_broadcast_is_nothing():
+    assert list(network().buffers()) == []
+
+
+def test_a_compiled_network_is_compiled_once_whatever_it_has_counted():
+    compiled_graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> torch.nn.Module:
+        compiled_graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    net = network(sampled(samples=2, sampling_steps=2, ensemble_steps=1))
+    compiled, graphs = torch.compile(net, backend=backend), []
+    with torch.no_grad():
+        for evaluations in (4, 8, 12):
+            logits = compiled(images())
+            assert net.network_evaluations == evaluations
+            graphs.append(len(compiled_graphs))
+        assert torch.equal(logits, net(images()))
+    torch.compiler.reset()
+    assert graphs[0] > 0
+    assert set(graphs) == {graphs[0]}
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_labels_and_mirroring_travel_with_the_weights(regions: bool):
+    net = network(regions=regions)
+    net.mirror_axes.copy_(torch.tensor([False, True]))
+    state = net.state_dict()
+    assert (bool(state["regions"]), state["mirror_axes"].tolist()) == (regions, [False, True])
+    other = network(regions=not regions)
+    other.load_state_dict(state)
+    assert torch.equal(other(images()), net(images()))
+    net.mirror_axes.fill_(True)
+    assert other.mirror_axes.tolist() == [False, True]
+
+
+def test_a_checkpoint_is_loaded_whole_or_says_what_is_missing():
+    state = network().state_dict()
+    del state["regions"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"regions"'):
+        network().load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"strange"'):
+        network().load_state_dict({**network().state_dict(), "strange": torch.zeros(1)})
+
+
+def test_weights_are_loaded_into_a_network_that_was_moved_in_inference_mode():
+    """nnU-Net moves it there for the first fold; the next fold's weights are loaded outside."""
+    net, other = network(), network(regions=True)
+    with torch.inference_mode():
+        net._apply(torch.clone)  # a `.to` that copies, as to a GPU
+    net.load_state_dict(other.state_dict())
+    assert net.regions
+
+
+def test_another_sampling_may_be_set_as_long_as_it_fits_the_process():
+    net = network(sampled(Process(timesteps=20)))
+    net.sampling = Sampling(samples=2)
+    assert (net.settings.sampling, net.process.timesteps) == (Sampling(samples=2), 20)
+    with pytest.raises(ValueError, match="only 20 timesteps can be visited"):
+        net.sampling = Sampling(sampling_steps=21)
