@@ -14,8 +14,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_diffusion.inference.runtime import Runtime
-from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
+from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.nnunet_names import CONVERSION, ModelName, fold_folder, make_trainers_known
+from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps
 
 
 @pytest.fixture(scope="session", autouse=True)
