@@ -39,6 +39,7 @@ setup(
         "batchgenerators>=0.25.1",
         "SimpleITK>=2.4",  # the first whose ITK refuses truncated files
         "nibabel>=5.2",  # the first that works with numpy 2
+        "pydicom>=3.0",  # the first with decoders of single frames
         "numpy>=1.26",
         "scipy>=1.11.1",
         "acvl-utils>=0.2.6",

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--series",
         metavar="S",
-        help="DICOM series by number, part of its description or UID; or all (default: the best)",
+        help="DICOM series by number (5.2: a stack of it), part of its description or UID; or all (default: the best)",
     )
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.imaging.reading import as_scan, read_image
+from nnunetv2_diffusion.nnunet_names import CONVERSION
 from nnunetv2_diffusion.scans.dicom import (
+    DICOM_SUFFIXES,
     Series,
     choose_series,
+    dangling_links,
     find_series,
     names_a_patient,
     read_series,
@@ -43,12 +49,16 @@ class Scan:
 
 @dataclass(frozen=True)
 class ScanSource:
-    """A scan on disk: the name of what is written for it, its own file ending, and the one for images about it."""
+    """A scan on disk: the name of what is written for it, its own file ending, and the one for images about it.
+
+    `fault` says why it cannot be read where that is known before.
+    """
 
     name: str
     ending: str
     output_ending: str
     where: Path | Series
+    fault: str = ""
 
     @property
     def shown_name(self) -> str:
@@ -62,6 +72,8 @@ class ScanSource:
 
     def read(self) -> Scan:
         """Read it; ValueError or FileNotFoundError, naming it, where it cannot be segmented."""
+        if self.fault:
+            raise FileNotFoundError(self.fault)
         if isinstance(self.where, Series):
             return Scan(*_volume_and_warnings(self.where))
         reading = read_image(self.where)
@@ -79,33 +91,78 @@ def scan_from_image(image: sitk.Image) -> Scan:
     return Scan(as_scan(image), image if image.GetDimension() == 2 else None)
 
 
-def find_scans(path: Path, series: str | None = None) -> tuple[list[ScanSource], list[str]]:
+def trained_contrasts(dataset: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The contrasts, "T1" and "T2", of a model's training images from its dataset.json; None where it does not say."""
+    modality = (dataset.get(CONVERSION) or {}).get("modality")
+    return tuple(re.findall(r"T[12](?=w)", str(modality))) or None
+
+
+def find_scans(
+    path: Path, series: str | None = None, contrasts: tuple[str, ...] | None = None, progress: bool = False
+) -> tuple[list[ScanSource], list[str]]:
     """The scans in a file or folder, each with a name of its own, and what there is to say about DICOM series.
 
     Args:
         path: an image file; or a folder of image files, of DICOM series (also in folders below), or of both.
         series: which DICOM series, see `dicom.choose_series`; None takes one of each study.
+        contrasts: that the model was trained on, see `trained_contrasts`; None for any.
+        progress: show a bar in a terminal where reading DICOM headers takes long.
 
     Raises:
         FileNotFoundError: the path does not exist, or there is no scan in it.
-        ValueError: no such series.
+        ValueError: no such series, or the one file that was named is damaged.
     """
-    if path.is_file() and series is None:
-        return [_file_source(path)], []
     if path.is_file():
-        raise ValueError(f"--series {series} was given, but {path} is a file: name the folder of the DICOM series")
+        return _in_file(path, series, contrasts), []
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: expected a scan or a folder of scans")
     files = [_file_source(file) for file in sorted(path.iterdir()) if file.is_file() and _ending(file)]
-    found = find_series(path)
+    found = find_series(path, progress)
     if series is not None and not found:
         raise ValueError(f"--series {series} was given, but there is no DICOM series in {path}")
-    chosen, remarks = choose_series(found, series)
-    sources = [*files, *(_series_source(path, s, len(chosen)) for s in chosen)]
+    chosen, remarks = choose_series(found, series, contrasts)
+    sources = [*files, *_broken_links(path, found), *(_series_source(path, s, len(chosen)) for s in chosen)]
     if not sources:
         endings = ", ".join(OUTPUT_ENDINGS)
-        raise FileNotFoundError(f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images")
+        links = dangling_links(path)
+        lost = f"; {links[0]} is a link to nothing" if links else ""
+        raise FileNotFoundError(
+            f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images{lost}"
+        )
     return _with_own_names(sources), remarks
+
+
+def _in_file(file: Path, series: str | None, contrasts: tuple[str, ...] | None) -> list[ScanSource]:
+    """The scan in a file; of one that holds several stacks the best one, or those that were asked for."""
+    found = [] if _ending(file) else series_of_file(file)
+    if series is not None and not found:
+        raise ValueError(f"--series {series} was given, but {file} is a file: name the folder of the DICOM series")
+    if not found:
+        return [_file_source(file)]
+    chosen, _ = choose_series(found, series, contrasts)
+    name = DICOM_NAME if any(names_a_patient(file.stem, s) for s in chosen) else _printable(file.stem)
+    return _with_own_names(ScanSource(name, DICOM_MARK, DICOM_ENDING, s) for s in chosen)
+
+
+def _broken_links(root: Path, found: Sequence[Series]) -> list[ScanSource]:
+    """A source that fails for each link to nothing that is named as an image, or lies among those of a series.
+
+    Those in a folder of DICOM files count as one: an archive that keeps files elsewhere leaves a link for every slice.
+    """
+    folders = {Path(file).parent for series in found for file in series.files}
+    single, of_dicom = [], {}
+    for link in dangling_links(root):
+        if link.parent == root and _ending(link):
+            single.append(_broken(link, 1))
+        elif link.suffix.lower() in DICOM_SUFFIXES or link.parent in folders:
+            of_dicom.setdefault(link.parent, []).append(link)
+    return [*single, *(_broken(links[0], len(links)) for links in of_dicom.values())]
+
+
+def _broken(link: Path, links: int) -> ScanSource:
+    others = f" (and {links - 1} more in its folder)" if links > 1 else ""
+    fault = f"{link}{others} is a link to a file that does not exist: copy the file itself, or mount where it lies"
+    return ScanSource(link.stem, link.suffix, DICOM_ENDING, link, fault)
 
 
 def _ending(file: Path) -> str:
@@ -117,10 +174,6 @@ def _ending(file: Path) -> str:
 
 def _file_source(file: Path) -> ScanSource:
     ending = _ending(file)
-    series = None if ending else series_of_file(file)
-    if series is not None:
-        name = DICOM_NAME if names_a_patient(file.stem, series) else file.stem
-        return ScanSource(name, DICOM_MARK, DICOM_ENDING, series)
     if not ending:
         return ScanSource(file.stem, file.suffix, ".nii.gz", file)
     return ScanSource(file.name[: -len(ending)], ending, OUTPUT_ENDINGS[ending], file)
@@ -128,11 +181,15 @@ def _file_source(file: Path) -> ScanSource:
 
 def _series_source(root: Path, series: Series, chosen: int) -> ScanSource:
     """Named after its folder, or the way to it from the folder that was given; not where that names a patient."""
-    way = series.folder.resolve().relative_to(root.resolve()).parts
+    way = series.folder.relative_to(root).parts
     name = "_".join(way) if chosen > 1 and way else root.resolve().name
-    if names_a_patient(name, series):
-        name = DICOM_NAME
+    name = DICOM_NAME if names_a_patient(name, series) else _printable(name)
     return ScanSource(name, DICOM_MARK, DICOM_ENDING, series)
+
+
+def _printable(name: str) -> str:
+    """A name that SimpleITK can write: bytes of a folder's name that are no UTF-8 become underscores."""
+    return os.fsencode(name).decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "_")
 
 
 def _with_own_names(sources: Iterable[ScanSource]) -> list[ScanSource]:
