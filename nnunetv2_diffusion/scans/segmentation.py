@@ -17,7 +17,7 @@ from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
 from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder, write_segmentation
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
-from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image
+from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
 
 SAY = partial(print, flush=True)
@@ -62,7 +62,7 @@ def segment(
     options = Options(slices, probabilities, thresholds or ReviewThresholds())
     if isinstance(image, sitk.Image):
         return _segment_scan(scan_from_image(image), None, model, options)
-    sources, _ = find_scans(Path(image), series)
+    sources, _ = find_scans(Path(image), series, trained_contrasts(model.predictor.dataset_json))
     if len(sources) > 1:
         names = ", ".join(source.name for source in sources)
         raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
@@ -96,7 +96,7 @@ def segment_files(
         FileNotFoundError: there is no scan.
         OSError: the output folder cannot be written to.
     """
-    sources, remarks = find_scans(Path(path), series)
+    sources, remarks = find_scans(Path(path), series, trained_contrasts(model.predictor.dataset_json), options.progress)
     for remark in remarks:
         say(remark)
     output = Path(output)
