@@ -14,8 +14,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_diffusion.inference.runtime import Runtime
-from nnunetv2_diffusion.networks import DiffusionNetwork, EnsembleMaps
+from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.nnunet_names import CONVERSION, ModelName, fold_folder, make_trainers_known
+from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,6 +89,18 @@ def plans(patch: tuple[int, int], spacing: float, normalization: str = "ZScoreNo
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": {}},
     }
+
+
+def volume_plans(patch: tuple[int, int, int]) -> dict:
+    """A plans file of whole volumes of 1 mm voxels, read as they lie, with a 3-D network of two stages."""
+    plans_file = plans(patch[1:], 1.0)
+    configuration = plans_file["configurations"].pop("2d")
+    arguments = configuration["architecture"]["arch_kwargs"]
+    arguments["kernel_sizes"], arguments["strides"] = [[3] * 3] * 2, [[1] * 3, [2] * 3]
+    arguments["conv_op"], arguments["norm_op"] = _CONV.replace("2d", "3d"), _NORM.replace("2d", "3d")
+    configuration.update(patch_size=list(patch), median_image_size_in_voxels=list(patch), spacing=[1.0] * 3)
+    plans_file["configurations"]["3d_fullres"] = configuration
+    return {**plans_file, "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2]}
 
 
 def dataset_json(size: int | None, spacing: float, dimension: str = "2d", **changes) -> dict:
