@@ -91,6 +91,18 @@ def plans(patch: tuple[int, int], spacing: float, normalization: str = "ZScoreNo
     }
 
 
+def volume_plans(patch: tuple[int, int, int]) -> dict:
+    """A plans file of whole volumes of 1 mm voxels, read as they lie, with a 3-D network of two stages."""
+    plans_file = plans(patch[1:], 1.0)
+    configuration = plans_file["configurations"].pop("2d")
+    arguments = configuration["architecture"]["arch_kwargs"]
+    arguments["kernel_sizes"], arguments["strides"] = [[3] * 3] * 2, [[1] * 3, [2] * 3]
+    arguments["conv_op"], arguments["norm_op"] = _CONV.replace("2d", "3d"), _NORM.replace("2d", "3d")
+    configuration.update(patch_size=list(patch), median_image_size_in_voxels=list(patch), spacing=[1.0] * 3)
+    plans_file["configurations"]["3d_fullres"] = configuration
+    return {**plans_file, "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2]}
+
+
 def dataset_json(size: int | None, spacing: float, dimension: str = "2d", **changes) -> dict:
     """dataset.json as the converter writes it."""
     conversion = {

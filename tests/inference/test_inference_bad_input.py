@@ -71,6 +71,16 @@ def test_flags_out_of_range(model: Path, images: Path, tmp_path: Path, capfd, fl
     assert not (tmp_path / "out").exists()
 
 
+def test_a_number_of_two_datasets(model: Path, images: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
+    for name in ("Dataset111_One", "Dataset111_Two"):
+        shutil.copytree(model, tmp_path / "results" / name / model.name)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    assert predict(images, tmp_path / "out") == 2
+    assert "Dataset111_One, Dataset111_Two; give the full name" in one_line(capfd)
+    assert not (tmp_path / "out").exists()
+    assert predict(images, tmp_path / "out", dataset="Dataset111_Two") == 0
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [("999", "999"), ("Spines", "named by its number, such as 502, or as DatasetXXX_NAME, not 'Spines'")],

@@ -187,6 +187,12 @@ def test_seed_and_sampling_settings(folder, scan):
         load_model(folder, folds=[0], sampling={"ensemble_steps": 9}, runtime=CPU)
 
 
+def test_settings_of_the_weights_are_refused(folder):
+    for name, value in (("schedule", "cosine"), ("timesteps", 100), ("learning_rate", 1e-3)):
+        with pytest.raises(ValueError, match=f"{name} cannot be changed at prediction"):
+            load_model(folder, sampling={name: value}, runtime=CPU)
+
+
 def test_plain_nnunet_model(tmp_path, scan):
     folder = write_model(tmp_path, "nnUNetTrainer")
     model = load_model(folder, runtime=CPU)
@@ -319,6 +325,15 @@ def test_models_that_cannot_segment_a_scan(tmp_path):
             load_model(write_model(tmp_path / str(number), **changes), runtime=CPU)
     with pytest.raises(FileNotFoundError, match="expected the folder of a trained model"):
         load_model(tmp_path / "nowhere")
+
+
+def test_channels_under_their_older_name(tmp_path, scan):
+    """nnU-Net still reads `modality` for `channel_names`."""
+    one, two = (dataset_json(64, 1.0, modality=names) for names in ({"0": "MRI"}, {"0": "T1", "1": "T2"}))
+    del one["channel_names"], two["channel_names"]
+    segment(scan, load_model(write_model(tmp_path / "one", description=one), runtime=CPU))
+    with pytest.raises(ValueError, match=r"needs 2 images a case \(T1, T2\)"):
+        load_model(write_model(tmp_path / "two", description=two), runtime=CPU)
 
 
 @pytest.fixture(scope="module")
