@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
+from nnunetv2_diffusion.processors import available_processors
 from nnunetv2_diffusion.sampling.precision import fast_bfloat16
 
 
 def machine(device: str) -> dict[str, str]:
     """What it was measured on, and when."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    described = f"{_processor()}, {cores} cores, PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
+    described = f"{_processor()}, {available_processors()} cores, "
+    described += f"PyTorch {torch.__version__} on {torch.get_num_threads()} threads"
     described += ", fast bfloat16" if fast_bfloat16() else ", no fast bfloat16"
     if device == "cuda":
         described = f"{torch.cuda.get_device_name()}, {described}"
