@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from nnunetv2_diffusion.processors import available_processors
 from nnunetv2_diffusion.scoring.calibration import case_calibration
 from nnunetv2_diffusion.scoring.case_files import read_map, read_mask, read_probabilities
 from nnunetv2_diffusion.scoring.labels import LabelScheme
@@ -19,6 +19,7 @@ from nnunetv2_diffusion.scoring.map_quality import case_quality
 from nnunetv2_diffusion.scoring.metrics import mask_metrics
 
 CHUNK = 24
+MOST_PROCESSES = 8
 FILE_COLUMNS = ("reference", "prediction", "uncertainty", "probabilities", "map_prediction", "image")
 
 
@@ -57,7 +58,7 @@ def score_cases(
     """
     rows = cases.astype(object).where(cases.notna(), None).to_dict("records")
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    processes = min(processes or _available_processors(), len(chunks))
+    processes = min(processes or min(available_processors(), MOST_PROCESSES), len(chunks))
     parts = []
     with tqdm(total=len(rows), desc="Scoring", unit="case", disable=not progress or not rows) as bar:
         for chunk, part in zip(chunks, _score_chunks(chunks, dict(labels), processes), strict=True):
@@ -122,8 +123,3 @@ def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _empty() -> list[pd.DataFrame]:
     return [pd.DataFrame() for _ in range(4)]
-
-
-def _available_processors() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(available, 8)
