@@ -23,7 +23,7 @@ from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, nnunets
 from nnunetv2_diffusion.inference.trained_models import check_model_folder, read_model
 from nnunetv2_diffusion.inference.window import SlidingWindow, TiledVolume
 from nnunetv2_diffusion.networks import DiffusionNetwork
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, PLANS_FILE, TIMING_FILE, make_trainers_known
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, PLANS_FILE, TIMING_FILE
 from nnunetv2_diffusion.sampling.chunks import cpu_batch_size
 from nnunetv2_diffusion.sampling.ensembles import total_entropy
 
@@ -88,7 +88,6 @@ class DiffusionPredictor(nnUNetPredictor):
         folder = Path(model_training_output_dir)
         folds = [use_folds] if isinstance(use_folds, str) else use_folds
         check_model_folder(folder, folds, checkpoint_name)
-        make_trainers_known()
         if folds is None:
             folds = self.auto_detect_available_folds(str(folder), checkpoint_name)
         model = read_model(folder, folds, checkpoint_name, self.runtime.trust)

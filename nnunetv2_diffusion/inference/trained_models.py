@@ -23,9 +23,11 @@ from nnunetv2_diffusion.nnunet_names import (
     dataset_folder,
     fold_folder,
     folds_with,
+    make_trainers_known,
     model_folders,
     nnunet_folder,
 )
+from nnunetv2_diffusion.torch_plugin import prepare_search
 
 _COPY_AGAIN = "copy the model's folder again"
 
@@ -114,6 +116,8 @@ def check_model_folder(folder: Path, folds: Sequence[int | str] | None, checkpoi
 def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, trust: bool = False) -> TrainedModel:
     """The model of `folder` with the weights of `folds`, each file opened once; see `load_checkpoint` for `trust`.
 
+    Our trainers are found without nnUNet_extTrainer.
+
     Raises:
         ValueError: a checkpoint that is damaged, refused, or of another configuration than the plans have.
     """
@@ -125,6 +129,8 @@ def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, t
     if name not in plans_manager.available_configurations:
         raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
     configuration = plans_manager.get_configuration(name)
+    make_trainers_known()
+    prepare_search()
     network = recursive_find_trainer_class_by_name(first["trainer_name"]).build_network_architecture(
         plans_manager,
         configuration,
