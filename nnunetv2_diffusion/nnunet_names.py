@@ -19,9 +19,10 @@ EXTENSION = Path(__file__).resolve().parent / "extension"
 CHECKPOINT = "checkpoint_final.pth"
 DATASET_FILE, PLANS_FILE, SPLITS_FILE = "dataset.json", "plans.json", "splits_final.json"
 VALIDATION = "validation"
-# In a fold's folder: masks and maps of `spinesegdiff validate`, apart from nnU-Net's own `validation`, whose evaluation
-# expects masks and nothing else.
+# In a fold's folder: masks and maps of `spinesegdiff validate`, apart from nnU-Net's own `validation`.
 VALIDATION_MAPS = "validation_uncertainty"
+# In a folder of masks: their maps, apart since nnU-Net's tools take every image in a folder of masks for a mask.
+MAPS = "uncertainty"
 TIMING_FILE = "timing.json"
 # In dataset.json: how `spinesegdiff convert` prepared the images.
 CONVERSION = "spinesegdiff_conversion"

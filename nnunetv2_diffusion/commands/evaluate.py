@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from nnunetv2_diffusion.nnunet_names import MAPS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Folders in, folder out."""
     parser.add_argument("-ref", required=True, metavar="DIR", help="reference masks")
     parser.add_argument("-pred", required=True, metavar="DIR", help="predicted masks, named as the references")
     parser.add_argument(
-        "-uncertainty", metavar="DIR", help="maps <case>_uncertainty.* (default: those beside the predictions)"
+        "-uncertainty",
+        metavar="DIR",
+        help=f"maps <case>_uncertainty.* (default: those in the predictions' folder {MAPS}, if any)",
     )
     parser.add_argument("-o", required=True, metavar="OUT", help="folder for the csv files")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`spinesegdiff predict`: every flag of nnUNetv2_predict, the sampling settings, and maps beside the masks."""
+"""`spinesegdiff predict`: every flag of nnUNetv2_predict, the sampling settings, and maps of the masks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nnunetv2_diffusion.commands._flags import (
     runtime_of,
     sampling_overrides,
 )
+from nnunetv2_diffusion.nnunet_names import MAPS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", required=True, metavar="FOLDER", help="where the masks go")
     add_model_arguments(parser)
     add_sampling_arguments(parser)
-    maps = parser.add_argument_group("maps, on the image's grid")
+    maps = parser.add_argument_group(f"maps, on the image's grid, in the output's folder {MAPS}")
     maps.add_argument("--uncertainty", action="store_true", help="write <case>_uncertainty.nii.gz, in [0, 1]")
     maps.add_argument(
         "--disagreement",

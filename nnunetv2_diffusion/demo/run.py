@@ -17,7 +17,7 @@ from nnunetv2_diffusion.demo.table import CASES_FILE, as_text, collect
 from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX
 from nnunetv2_diffusion.inference.runtime import choose_device
-from nnunetv2_diffusion.nnunet_names import DATASET_FILE
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
 from nnunetv2_diffusion.pipeline.processes import describe_seconds
 from nnunetv2_diffusion.pipeline.steps import LOGS, Cost
 from nnunetv2_diffusion.scoring.labels import read_labels
@@ -96,7 +96,7 @@ def _draw_cases(demo: Demo) -> None:
         for model, table in scores.items():
             name = f"{model.name}\nDice {table.loc[table['case'] == case, 'dice'].mean():.3f}"
             masks[name] = demo.folder / PREDICTIONS / model.slug / f"{case}{MASK}"
-            maps[name] = demo.folder / PREDICTIONS / model.slug / f"{case}{UNCERTAINTY_SUFFIX}{MASK}"
+            maps[name] = demo.folder / PREDICTIONS / model.slug / MAPS / f"{case}{UNCERTAINTY_SUFFIX}{MASK}"
         figure = draw_case(*_image_and_reference(demo, case), masks, maps, labels, case)
         save_png(figure, demo.folder / PICTURES / f"{case}.png")
 

@@ -14,6 +14,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_diffusion.files import replacing
+from nnunetv2_diffusion.nnunet_names import MAPS
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ class PreparedCase:
 
 
 def map_file(output: str, name: str) -> Path:
-    """Where a map of a case goes, given the path of its mask without an ending."""
-    return Path(f"{output}_{name}.nii.gz")
+    """Where a map of a case goes, given its mask's path without an ending: into the folder MAPS beside the mask."""
+    return Path(output).parent / MAPS / f"{Path(output).name}_{name}.nii.gz"
+
+
+def is_written(output: str, endings: Sequence[str], map_names: Sequence[str]) -> bool:
+    """Whether a case's files of these endings, and its maps, are there; `output` is their path without an ending."""
+    files = [*(Path(f"{output}{ending}") for ending in endings), *(map_file(output, name) for name in map_names)]
+    return all(file.is_file() for file in files)
 
 
 def write_maps(

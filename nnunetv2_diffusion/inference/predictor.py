@@ -1,4 +1,4 @@
-"""nnU-Net's predictor with sampling settings, and maps beside the masks that it exports."""
+"""nnU-Net's predictor with sampling settings, and maps of the masks that it exports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnunetv2.utilities.helpers import empty_cache
 from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.files import write_json
-from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, map_file, write_maps
+from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, is_written, write_maps
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, nnunets_threads
 from nnunetv2_diffusion.inference.trained_models import check_model_folder, read_model
 from nnunetv2_diffusion.inference.window import SlidingWindow, TiledVolume
@@ -41,7 +41,7 @@ class DiffusionPredictor(nnUNetPredictor):
 
     Args:
         sampling: sampling settings that replace the model's (names of `Sampling`).
-        uncertainty: write `<case>_uncertainty.nii.gz` beside each mask.
+        uncertainty: write `<case>_uncertainty.nii.gz` into the folder MAPS of the masks' folder.
         disagreement: also write `<case>_variance.nii.gz` and `<case>_mutual_information.nii.gz`.
         runtime: where and in which portions to compute.
         **kwargs: those of nnUNetPredictor, without the device.
@@ -79,7 +79,7 @@ class DiffusionPredictor(nnUNetPredictor):
     def initialize_from_trained_model_folder(
         self, model_training_output_dir, use_folds, checkpoint_name: str = CHECKPOINT
     ):
-        """As nnU-Net's, but our trainers are found without nnUNet_extTrainer and checkpoints are read as data.
+        """As nnU-Net's, but our trainers are always found and checkpoints are read as data.
 
         Raises:
             FileNotFoundError: no plans or no checkpoint there, with what to train.
@@ -243,10 +243,7 @@ class DiffusionPredictor(nnUNetPredictor):
             return lists
         endings = [self.dataset_json["file_ending"], *([".npz"] * save_probabilities)]
         maps = self.map_names if self.writes_maps else []
-        todo = []
-        for output in lists[1]:
-            wanted = [*(Path(f"{output}{ending}") for ending in endings), *(map_file(output, name) for name in maps)]
-            todo.append(not all(file.is_file() for file in wanted))
+        todo = [not is_written(output, endings, maps) for output in lists[1]]
         return tuple(list(itertools.compress(column, todo)) for column in lists)
 
     def predict_from_files_sequential(
@@ -270,13 +267,7 @@ class DiffusionPredictor(nnUNetPredictor):
         save_json(self.dataset_json, str(folder / DATASET_FILE), sort_keys=False)
         save_json(self.plans_manager.plans, str(folder / PLANS_FILE), sort_keys=False)
         images, outputs, previous = self._manage_input_and_output_lists(
-            list_of_lists_or_source_folder,
-            output,
-            folder_with_segs_from_prev_stage,
-            overwrite,
-            0,
-            1,
-            save_probabilities,
+            images, output, folder_with_segs_from_prev_stage, overwrite, save_probabilities=save_probabilities
         )
         preprocessor = self.configuration_manager.preprocessor_class(verbose=self.verbose)
         items = PreprocessAdapter(

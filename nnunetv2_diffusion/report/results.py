@@ -13,6 +13,7 @@ from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.volumes import list_masks
 from nnunetv2_diffusion.nnunet_names import (
     DATASET_FILE,
+    MAPS,
     PLANS_FILE,
     TIMING_FILE,
     TRAINER,
@@ -206,7 +207,7 @@ def _case_row(dataset: Dataset, about: dict, fold: int, case: str, mask: Path) -
         **dataset.describe_case(case),
         "reference": dataset.references[case],
         "prediction": mask,
-        "uncertainty": find_map(maps, case, dataset.file_ending),
+        "uncertainty": find_map(maps / MAPS, case, dataset.file_ending),
         "probabilities": probabilities or find_probabilities(mask.parent, case),
         "map_prediction": own_mask,
         "image": dataset.image_of(case),

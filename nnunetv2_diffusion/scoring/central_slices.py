@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.files import write_text, write_whole
 from nnunetv2_diffusion.imaging.reading import read_image
-from nnunetv2_diffusion.nnunet_names import DATASET_FILE
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
 from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases
 from nnunetv2_diffusion.scoring.labels import read_file_ending
 
@@ -35,7 +35,7 @@ def take_slices(
         references: masks of one slice each, e.g. `labelsTr` of a dataset converted with `--dimension 2d`.
         predictions: masks of whole volumes.
         out: folder that receives the slices; made where it is missing.
-        uncertainty: folder of `<case>_uncertainty` maps; None takes those beside the predictions, if any.
+        uncertainty: folder of `<case>_uncertainty` maps; None takes those in the predictions' folder MAPS, if any.
         dataset_json: label names; None looks where `evaluate_folders` does.
 
     Returns:
@@ -51,9 +51,10 @@ def take_slices(
     cases, _ = pair_cases(references, predictions, uncertainty, read_file_ending(dataset_json))
     out.mkdir(parents=True, exist_ok=True)
     for row in tqdm(cases.itertuples(), total=len(cases), desc="central slices", unit="case", disable=None):
-        for path in filter(None, (row.prediction, row.uncertainty)):
-            image = slice_of(path, row.reference)
-            write_whole(out / path.name, lambda temporary, image=image: sitk.WriteImage(image, str(temporary)))
+        for path, folder in ((row.prediction, out), (row.uncertainty, out / MAPS)):
+            if path:
+                image = slice_of(path, row.reference)
+                write_whole(folder / path.name, lambda temporary, image=image: sitk.WriteImage(image, str(temporary)))
     write_text(dataset_json.read_text(encoding="utf-8"), out / DATASET_FILE)
     return cases["case"].tolist()
 

@@ -10,7 +10,7 @@ import pandas as pd
 from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.drawing import save
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
-from nnunetv2_diffusion.nnunet_names import DATASET_FILE
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
 from nnunetv2_diffusion.scoring.case_files import MAP_ENDING, find_map, find_probabilities
 from nnunetv2_diffusion.scoring.cases import Scores, score_cases
 from nnunetv2_diffusion.scoring.crops import CROPS
@@ -47,7 +47,7 @@ def evaluate_folders(
 
     Args:
         references, predictions: folders of masks; predictions may hold nnU-Net's `.npz` probabilities beside them.
-        uncertainty: folder of `<case>_uncertainty` maps; None takes those that lie beside the predictions, if any.
+        uncertainty: folder of `<case>_uncertainty` maps; None takes those in the predictions' folder MAPS, if any.
         dataset_json: label names; None looks in `predictions`, in `references` and in the folder above it.
         processes: worker processes; None chooses.
 
@@ -104,8 +104,8 @@ def pair_cases(
             f"{len(orphans)} of {len(masks)} masks in {predictions} have no reference in {references}, the first being "
             f"{masks[orphans[0]].name}; are these results of another dataset?"
         )
-    maps = Path(uncertainty) if uncertainty is not None else predictions
-    if not maps.is_dir():
+    maps = Path(uncertainty) if uncertainty is not None else predictions / MAPS
+    if uncertainty is not None and not maps.is_dir():
         raise FileNotFoundError(f"{maps} is no folder")
     rows = [
         {

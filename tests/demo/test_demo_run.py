@@ -40,7 +40,8 @@ def write_results(folder: Path) -> None:
     (unseen / "dataset.json").write_text(json.dumps({"labels": LABELS}))
     for slug in ("nnu_net", "iisdm", "spinesegdiff", "spinesegdiff_pre_segmentation"):
         write_slice(folder / "predictions" / slug / f"{CASE}.nii.gz", mask)
-        write_slice(folder / "predictions" / slug / f"{CASE}_uncertainty.nii.gz", mask.astype(np.float32) / 3)
+        maps = folder / "predictions" / slug / "uncertainty"
+        write_slice(maps / f"{CASE}_uncertainty.nii.gz", mask.astype(np.float32) / 3)
         timing = {"seconds_per_slice": 0.5, "network_evaluations_per_slice": 4}
         (folder / "predictions" / slug / "timing.json").write_text(json.dumps(timing))
         (folder / "scores" / slug).mkdir(parents=True)

@@ -62,7 +62,7 @@ def test_uncertainty_lies_on_the_images_grid_and_is_higher_on_errors(real_model:
     wrong, right = [], []
     for case in CASES:
         image = sitk.ReadImage(str(real_model.unseen_images / f"{case}_0000.nii.gz"))
-        written = sitk.ReadImage(str(ours / f"{case}_uncertainty.nii.gz"))
+        written = sitk.ReadImage(str(ours / "uncertainty" / f"{case}_uncertainty.nii.gz"))
         assert written.GetSize() == image.GetSize()
         for name in ("GetSpacing", "GetOrigin", "GetDirection"):
             np.testing.assert_allclose(getattr(written, name)(), getattr(image, name)(), atol=1e-5)

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 import torch
 
 from helpers.nnunet_samples import nnunet_environment, threads_for_processes
+from helpers.prediction_samples import assert_same
+from helpers.prediction_samples import volumes as volumes_of
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER import convert
 from nnunetv2_diffusion.phantoms.patients import Protocol, write_phantoms
@@ -78,6 +80,9 @@ def test_the_papers_3d_baseline_trains_and_is_scored_on_the_central_slice(tmp_pa
         from nnunetv2.run.run_training import run_training
 
         run_training(str(NUMBER), "3d_fullres", 0, TRAINER, device=torch.device("cpu"))
+    with nnunet_environment(tmp_path), threads_for_processes():
+        model = ["-d", str(NUMBER), "-c", "3d_fullres", "-tr", TRAINER, "-f", "0"]
+        assert main(["validate", *model, "-device", "cpu"]) == 0
     validation = tmp_path / "results" / volumes.name / f"{TRAINER}__nnUNetPlans__3d_fullres" / "fold_0" / "validation"
     folders = ["-ref", str(flat / "labelsTr"), "-pred", str(validation), "-o", str(tmp_path / "scores")]
     dataset = ["--dataset-json", str(volumes / "dataset.json")]
@@ -95,3 +100,6 @@ def test_the_papers_3d_baseline_trains_and_is_scored_on_the_central_slice(tmp_pa
             by_hand = dice(reference[:, :, middle] == label, mask[:, :, middle] == label)
             assert cases.loc[(path.name[: -len(".nii.gz")], structure), "dice"] == pytest.approx(by_hand, abs=1e-5)
     assert np.isfinite(cases["dice"]).all()
+    ours = validation.with_name("validation_uncertainty")
+    assert_same(volumes_of(ours), volumes_of(validation))
+    assert all(0 < uncertainty.max() <= 1 for uncertainty in volumes_of(ours, "uncertainty").values())

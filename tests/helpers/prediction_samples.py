@@ -46,10 +46,9 @@ def predict(images: Path, output: Path, *flags: object, dataset: int = 111, trai
 
 
 def volumes(folder: Path, ending: str = "") -> dict[str, np.ndarray]:
-    """Arrays of the masks (or of the maps `<case>_<ending>`) of a folder, by case."""
+    """Arrays of a folder's masks (or of their maps `uncertainty/<case>_<ending>`), by case."""
     tail = f"_{ending}.nii.gz" if ending else ".nii.gz"
-    maps = ("_uncertainty.nii.gz", "_variance.nii.gz", "_mutual_information.nii.gz")
-    files = [f for f in sorted(folder.glob(f"*{tail}")) if ending or not f.name.endswith(maps)]
+    files = sorted((folder / "uncertainty" if ending else folder).glob(f"*{tail}"))
     return {file.name[: -len(tail)]: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in files}
 
 

@@ -154,7 +154,7 @@ def _write_training(
     for fold in folds:
         (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
         if model.maps:
-            (folder / f"fold_{fold}" / "validation_uncertainty").mkdir()
+            (folder / f"fold_{fold}" / "validation_uncertainty" / "uncertainty").mkdir(parents=True)
             timing = {"seconds_per_slice": 0.1 + model.stray, "network_evaluations_per_slice": 40}
             (folder / f"fold_{fold}" / "validation_uncertainty" / "timing.json").write_text(json.dumps(timing))
     for case, fold in fold_of_case.items():
@@ -164,7 +164,7 @@ def _write_training(
         mask, doubt = predicted(rng, spines[case][0], model.stray * rng.uniform(0.5, 1.6))
         write(mask, home / "validation" / f"{case}.nii.gz")
         if model.maps:
-            write(doubt, home / "validation_uncertainty" / f"{case}_uncertainty.nii.gz")
+            write(doubt, home / "validation_uncertainty" / "uncertainty" / f"{case}_uncertainty.nii.gz")
         if model.probabilities:
             right = 0.98 - 0.6 * doubt
             heads = np.where(np.arange(len(LABELS))[:, None, None] == mask, right, (1 - right) / (len(LABELS) - 1))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.ensembling.ensemble import ensemble_folders
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder2
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.postprocessing.remove_connected_components import (
+    apply_postprocessing_to_folder,
+    remove_all_but_largest_component_from_segmentation,
+)
 from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
-from helpers.nnunet_samples import TinyProject, nnunet_environment
+from helpers.nnunet_samples import TinyProject, nnunet_environment, threads_for_processes
 from helpers.prediction_samples import assert_same, normalised, predict, stock_masks, volumes, write_unseen
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
@@ -52,7 +59,8 @@ def as_input(array: np.ndarray) -> torch.Tensor:
 def test_maps_lie_on_the_images_grid(predicted: Path, unseen: Path, name: str):
     for image_file in sorted(unseen.glob("*.nii.gz")):
         case = image_file.name.removesuffix("_0000.nii.gz")
-        image, written = (sitk.ReadImage(str(file)) for file in (image_file, predicted / f"{case}_{name}.nii.gz"))
+        files = image_file, predicted / "uncertainty" / f"{case}_{name}.nii.gz"
+        image, written = (sitk.ReadImage(str(file)) for file in files)
         assert written.GetPixelID() == sitk.sitkFloat32
         assert written.GetSize() == image.GetSize()
         for geometry in ("Spacing", "Origin", "Direction"):
@@ -60,7 +68,7 @@ def test_maps_lie_on_the_images_grid(predicted: Path, unseen: Path, name: str):
             np.testing.assert_allclose(getattr(written, f"Get{geometry}")(), expected, atol=1e-5)
         values = sitk.GetArrayFromImage(written)
         assert 0 <= values.min() < values.max() <= 1
-    assert not list(predicted.glob(".partial*"))
+    assert not list(predicted.rglob(".partial*"))
 
 
 def test_an_image_of_the_patchs_size_has_the_networks_own_maps(tiny: TinyProject, predicted: Path, unseen: Path):
@@ -149,6 +157,27 @@ def test_a_plain_nnunets_uncertainty_is_the_entropy_of_its_softmax(tiny: TinyPro
     p = np.exp(logits) / np.exp(logits).sum(axis=0)
     expected = -(p * np.log(p)).sum(axis=0) / np.log(3)
     np.testing.assert_allclose(volumes(tmp_path / "ours", "uncertainty")["exact"][..., 0], expected, atol=1e-5)
+
+
+def test_nnunets_tools_find_masks_alone(tiny: TinyProject, unseen: Path, tmp_path: Path):
+    """Its evaluation and postprocessing take every image in a folder of masks for a mask."""
+    tiny.model()
+    ours, cleaned = tmp_path / "ours", tmp_path / "cleaned"
+    assert predict(unseen, ours, "--disagreement", "--save_probabilities") == 0
+    masks = volumes(ours)
+    assert sorted(path.name for path in ours.glob("*.nii.gz")) == [f"{case}.nii.gz" for case in masks]
+    described = str(ours / "dataset.json"), str(ours / "plans.json")
+    largest = remove_all_but_largest_component_from_segmentation
+    with threads_for_processes():
+        compute_metrics_on_folder2(str(ours), str(ours), *described, str(tmp_path / "summary.json"), 1)
+        apply_postprocessing_to_folder(
+            str(ours), str(cleaned), [largest], [{"labels_or_regions": [1, 2]}], *described[::-1], num_processes=1
+        )
+        ensemble_folders([str(ours), str(ours)], str(tmp_path / "ensemble"), num_processes=1)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == len(masks) and summary["foreground_mean"]["Dice"] == 1
+    assert volumes(cleaned).keys() == masks.keys()
+    assert_same(volumes(tmp_path / "ensemble"), masks)
 
 
 def test_the_plain_nnunet_does_not_sample(tiny: TinyProject, unseen: Path, tmp_path: Path, capsys):

@@ -95,7 +95,7 @@ def test_timing_counts_evaluations_and_seconds(model: Path, unseen: Path, tmp_pa
 def test_continuing_keeps_masks_that_exist_and_adds_what_is_missing(model: Path, unseen: Path, sequential: Path):
     first = volumes(sequential)
     (sequential / "larger.nii.gz").unlink()
-    (sequential / "exact_uncertainty.nii.gz").unlink()
+    (sequential / "uncertainty" / "exact_uncertainty.nii.gz").unlink()
     kept = (sequential / "oblique.nii.gz").stat().st_mtime_ns
     assert predict(unseen, sequential, "--uncertainty", "--continue_prediction") == 0
     assert_same(volumes(sequential), first)

@@ -71,7 +71,7 @@ def test_report_finds_the_maps(spine_folders, ending):
 def test_evaluate_finds_the_maps(spine_folders, ending):
     fold = spine_folders / "nnUNet_results/Dataset501_SPIDER_T1w/nnUNetTrainerSpineSegDiff__nnUNetPlans__2d/fold_1"
     references = spine_folders / "nnUNet_preprocessed" / "Dataset501_SPIDER_T1w" / "gt_segmentations"
-    folders = references, fold / "validation", fold / "validation_uncertainty"
+    folders = references, fold / "validation", fold / "validation_uncertainty" / "uncertainty"
     expected = evaluate_folders(*folders, progress=False).scores
     change_ending(spine_folders, ending)
     found = evaluate_folders(*folders, progress=False).scores

@@ -41,7 +41,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     write(padded, references / "case.nii.gz", origin=(-8.0 + 4.0 * SLICE, 3.0, 28.0))
     write(volume(), predictions / "case.nii.gz")
     slices = np.broadcast_to(np.arange(7) / 10, (12, 10, 7)).astype(np.float32)
-    write(slices, predictions / "case_uncertainty.nii.gz")
+    (predictions / "uncertainty").mkdir()
+    write(slices, predictions / "uncertainty" / "case_uncertainty.nii.gz")
     (references / "dataset.json").write_text(json.dumps({"labels": LABELS, "file_ending": ".nii.gz"}))
     return references, predictions
 
@@ -57,7 +58,8 @@ def test_the_very_slice_is_scored_and_written(folders, tmp_path):
     assert cases.loc["discs", "predicted_voxels"] == 24
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "central_slices" / "case.nii.gz")))
     np.testing.assert_array_equal(written[2:-2, 2:-2, 0], volume()[:, :, SLICE])
-    maps = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "central_slices" / "case_uncertainty.nii.gz")))
+    written = tmp_path / "out" / "central_slices" / "uncertainty" / "case_uncertainty.nii.gz"
+    maps = sitk.GetArrayFromImage(sitk.ReadImage(str(written)))
     assert set(np.unique(maps)) == {np.float32(0), np.float32(SLICE / 10)}  # 0: the padding
 
 

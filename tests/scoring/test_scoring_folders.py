@@ -34,14 +34,14 @@ def folders(tmp_path):
     """Six cases with shifts 0 ... 5 of the first structure, maps that grow with the shift, and probabilities."""
     reference, prediction = tmp_path / "ref", tmp_path / "pred"
     reference.mkdir()
-    prediction.mkdir()
+    (prediction / "uncertainty").mkdir(parents=True)
     (prediction / "dataset.json").write_text(json.dumps({"labels": NAMES, "file_ending": ".nii.gz"}))
     for case in range(6):
         predicted = mask(case)
         write_image(mask(), reference / f"case{case}.nii.gz")
         write_image(predicted, prediction / f"case{case}.nii.gz")
         wrong = (predicted != mask()).astype(np.float32)
-        write_image(0.1 + 0.5 * wrong, prediction / f"case{case}_uncertainty.nii.gz")
+        write_image(0.1 + 0.5 * wrong, prediction / "uncertainty" / f"case{case}_uncertainty.nii.gz")
         winner = np.eye(3, dtype=np.float32)[predicted].transpose(3, 0, 1, 2)
         np.savez_compressed(prediction / f"case{case}.npz", probabilities=0.7 * winner + 0.1)
     write_image(mask(), reference / "not_predicted.nii.gz")
@@ -80,12 +80,9 @@ def test_uncertainty_of_the_folder(folders):
     assert row["image_ece"] == pytest.approx(1 - wrong - 0.8)
 
 
-def test_maps_in_a_folder_of_their_own(folders, tmp_path):
+def test_maps_in_another_folder(folders, tmp_path):
     reference, prediction = folders
-    maps = tmp_path / "maps"
-    maps.mkdir()
-    for path in prediction.glob("*_uncertainty.nii.gz"):
-        path.rename(maps / path.name)
+    maps = (prediction / "uncertainty").rename(tmp_path / "maps")
     assert evaluate_folders(reference, prediction, progress=False).scores.uncertainty.empty
     assert evaluate_folders(reference, prediction, maps, progress=False).uncertainty["maps"].item() == 6
 
@@ -119,7 +116,7 @@ def foreign_label(reference, prediction):
 
 
 def bad_map(reference, prediction):
-    write_image(np.full((1, 40, 40), 3, np.float32), prediction / "case2_uncertainty.nii.gz")
+    write_image(np.full((1, 40, 40), 3, np.float32), prediction / "uncertainty" / "case2_uncertainty.nii.gz")
     return "case2_uncertainty.nii.gz holds values outside [0, 1]"
 
 

@@ -149,7 +149,7 @@ def test_the_stage_trains_on_its_folds_masks_and_predicts_with_and_without_them(
     for case in range(6):
         given, both = (sitk.ReadImage(str(tmp_path / name / f"case_{case}.nii.gz")) for name in ("given", "both"))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(given), sitk.GetArrayFromImage(both))
-        assert (tmp_path / "both" / f"case_{case}_uncertainty.nii.gz").is_file()
+        assert (tmp_path / "both" / "uncertainty" / f"case_{case}_uncertainty.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(
