@@ -125,6 +125,12 @@ class TestInstallation:
         code = "from nnunetv2_diffusion.dataset_conversion import Dataset501_SPIDER as m; print(m.__name__)"
         assert run_python(code).strip() == "nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER"
 
+    @pytest.mark.parametrize("name", ["setup", "tests", "benchmarks", "docs"])
+    def test_the_rest_of_the_checkout_is_no_part_of_the_package(self, name):
+        assert (
+            run_python(f"import importlib.util as u; print(u.find_spec('nnunetv2_diffusion.{name}'))").strip() == "None"
+        )
+
     def test_files_that_are_not_modules(self):
         source = ROOT / "nnunetv2_diffusion"
         endings = {".j2", ".css", ".js", ".mplstyle"}

@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.imaging.body import NO_IMAGE, check_length, check_raw, promised_bytes
+from nnunetv2_diffusion.imaging.orientation import axes, unrecorded
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
@@ -27,7 +28,6 @@ _SINGLE_FILE_OFFSET = 352
 _CHUNK = 1 << 22
 _RIGHT_ANGLE_TOLERANCE = 1e-4
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-_SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 
 
 def check(path: Path) -> None:
@@ -115,6 +115,9 @@ def _leaves_the_plane(orientations: dict[str, np.ndarray | None]) -> bool:
 
 def _orientations(header: Nifti1Header) -> dict[str, np.ndarray | None]:
     """The two affines (RAS, mm), each None where its code says that there is none."""
+    pixdim = header["pixdim"]  # brought to what NIfTI says about zeros and signs, which nibabel insists on
+    pixdim[0] = -1 if pixdim[0] < 0 else 1
+    pixdim[1:4] = np.where(pixdim[1:4] == 0, 1, np.abs(pixdim[1:4]))
     try:
         found = {"qform": header.get_qform(coded=True)[0], "sform": header.get_sform(coded=True)[0]}
     except ValueError as error:
@@ -148,10 +151,7 @@ def doubts(path: Path, image: sitk.Image) -> list[str]:
     found = _orientations(_header(_files(path)[0]))
     known = {name: affine for name, affine in found.items() if affine is not None}
     if not known or np.array_equal(next(reversed(known.values())), np.eye(4)):
-        return [
-            "the file records no orientation (both codes are 0, or an identity matrix): its axes are taken to run to "
-            f"{_sides(image)}; check that left is left"
-        ]
+        return [unrecorded(image)]  # an identity matrix is what programs write who know no orientation
     apart = _distance(known["qform"], known["sform"], image) if len(known) == 2 else 0.0
     if apart <= TOLERANCE_MM:
         return []
@@ -163,22 +163,10 @@ def doubts(path: Path, image: sitk.Image) -> list[str]:
     ]
 
 
-def _axes(image: sitk.Image) -> np.ndarray:
-    """The directions [3, 3] of the first three axes, in columns (LPS)."""
-    dimension = image.GetDimension()
-    return np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
-
-
-def _sides(image: sitk.Image) -> str:
-    """Where the axes x, y, z run to, in words."""
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(_axes(image).ravel().tolist())
-    return ", ".join(_SIDES[letter] for letter in code)
-
-
 def _affine(image: sitk.Image) -> np.ndarray:
     """The affine [4, 4] from voxel indices to RAS millimetres."""
     affine = np.eye(4)
-    affine[:3, :3] = _LPS_TO_RAS @ (_axes(image) * image.GetSpacing()[:3])
+    affine[:3, :3] = _LPS_TO_RAS @ (axes(image) * image.GetSpacing()[:3])
     affine[:3, 3] = _LPS_TO_RAS @ image.GetOrigin()[:3]
     return affine
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from nnunetv2_diffusion.imaging.body import GZIP, NO_IMAGE, check_compressed, check_raw, promised_bytes
+from nnunetv2_diffusion.imaging.orientation import unrecorded
 
 _HEADER_LIMIT = 1 << 20
+_LONGEST_FIELD = 255  # a much longer one ends the process in ITK
 _BYTES = {
     **dict.fromkeys(("char", "int8"), 1),
     **dict.fromkeys(("short", "short int", "int16"), 2),
@@ -37,7 +42,7 @@ def check(path: Path) -> None:
             raise ValueError("its voxels are compressed in several files, which cannot be checked: save it as one file")
         return  # ITK itself notices a short one of them
     file = path if data is None else path.parent / data
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"the file of its voxels, {file}, is missing")
     offset = end if data is None else 0
     if encoding == "raw":
@@ -46,6 +51,12 @@ def check(path: Path) -> None:
         if any(skips):
             raise ValueError("its compressed voxels lie behind a skip, which cannot be checked: write it again")
         check_compressed(file, offset, length, window_bits=GZIP)
+
+
+def doubts(path: Path, image: sitk.Image) -> list[str]:
+    """What there is to say about the place of `image` in the patient; mostly nothing."""
+    told = "spacedirections" in _header(path)[0]
+    return [] if told or image.GetDimension() < 3 else [unrecorded(image)]
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
@@ -57,9 +68,13 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
     header, end = {}, 0
     for line in start.splitlines(keepends=True):
         end += len(line)
-        if not line.strip():
+        text = line.decode("latin-1")
+        if not text.strip():
             break
-        name, separator, value = line.decode("latin-1").partition(": ")
-        if separator and not name.startswith("#"):
-            header[name.lower().replace(" ", "")] = value.strip()
+        if end == len(line) or text.startswith("#") or ":=" in text:
+            continue
+        name, separator, value = text.partition(": ")
+        if not separator or len(text) > _LONGEST_FIELD:
+            raise ValueError(f"its header has a line that is no field ({text[:20].strip()} …)")
+        header[name.lower().replace(" ", "")] = value.strip()
     return header, end

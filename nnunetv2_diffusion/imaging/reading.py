@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> Reading:
         if kind is not None:
             kind.check(path)
         image = _read(path)
-        return Reading(image, nifti.doubts(path, image) if kind is nifti else [])
+        return Reading(image, kind.doubts(path, image) if kind is not None else [])
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     except RuntimeError as error:

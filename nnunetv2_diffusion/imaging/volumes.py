@@ -63,8 +63,10 @@ def check_same_grid(image: Volume, reference: Volume) -> None:
         )
 
 
-def list_masks(folder: str | Path, file_ending: str) -> dict[str, Path]:
-    """Case name -> file of the masks in a folder, sorted; uncertainty maps beside them are passed over.
+def image_files(folder: str | Path, file_ending: str) -> dict[str, Path]:
+    """Name without the ending -> file of the images in a folder, sorted.
+
+    Hidden files are none (macOS leaves a `._` beside each image); a link to nothing is one, so that its reader tells.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -72,12 +74,14 @@ def list_masks(folder: str | Path, file_ending: str) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    masks = {}
-    for path in sorted(folder.iterdir()):
-        case = path.name.removesuffix(file_ending)
-        if case != path.name and path.is_file() and not case.startswith(".") and not case.endswith(UNCERTAINTY_SUFFIX):
-            masks[case] = path
-    return masks
+    files = [path for path in sorted(folder.iterdir()) if path.name.endswith(file_ending) and not path.is_dir()]
+    return {path.name.removesuffix(file_ending): path for path in files if not path.name.startswith(".")}
+
+
+def list_masks(folder: str | Path, file_ending: str) -> dict[str, Path]:
+    """As `image_files`; uncertainty maps beside masks are passed over."""
+    files = image_files(folder, file_ending)
+    return {case: path for case, path in files.items() if not case.endswith(UNCERTAINTY_SUFFIX)}
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:

@@ -23,6 +23,15 @@ class TestBadFiles:
         path.write_bytes(path.read_bytes()[:5000])
 
     @staticmethod
+    def damage(root: Path) -> None:
+        """Damaged inside its compressed voxels, which ITK takes for whole."""
+        path = root / "images" / "2_t2.mha"
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path), useCompression=True)
+        content = bytearray(path.read_bytes())
+        content[-400:-360] = bytes(40)
+        path.write_bytes(content)
+
+    @staticmethod
     def unreadable(root: Path) -> None:
         (root / "masks" / "2_t2.mha").write_text("no image at all")
 
@@ -68,6 +77,7 @@ class TestBadFiles:
 
     CASES = (
         ("truncate", "images/2_t2.mha cannot be read as an image"),
+        ("damage", "images/2_t2.mha cannot be read as an image: its compressed voxels are damaged"),
         ("unreadable", "masks/2_t2.mha cannot be read as an image"),
         ("mask_of_another_size", "masks/2_t2.mha has size (24, 31, 5), but its image"),
         ("mask_elsewhere", "masks/2_t2.mha lies elsewhere than its image"),

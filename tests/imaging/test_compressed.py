@@ -149,6 +149,10 @@ def test_a_stream_of_another_length_than_the_header_says(tmp_path, planes, reaso
         (rb"DimSize = .*\n", b"DimSize = 24 -30 5\n", "the size 24 x -30 x 5, expected positive"),
         (rb"DimSize = .*\n", b"DimSize = 24 0 5\n", "the size 24 x 0 x 5, expected positive"),
         (rb"DimSize = .*\n", b"DimSize = 10000 10000 10000\n", "10000 x 10000 x 10000, and more than"),
+        (rb"NDims = 3", b"NDims = 399999", "gives 399999 dimensions and 3 sizes"),
+        (rb"NDims = 3", b"NDims = 399999\nNDims = 3", "gives NDims twice"),
+        (rb"LOCAL", b"%s%n", "missing or has a % in its name"),
+        (rb"LOCAL", b"x" * 5000, "missing"),
         (rb"LOCAL", b"LIST", "compressed in several files"),
         (rb"LOCAL", b"slice%03d.zraw 1 5 1", "compressed in several files"),
         (rb"(?s).*", b"not an image", "not an image file"),
@@ -168,6 +172,8 @@ def test_headers_of_mha(tmp_path, old, new, reason):
         (rb"encoding: gzip", b"encoding: gzip\nbyte skip: 12", "behind a skip"),
         (rb"\n\n", b"\ndata file: LIST\n\n", "compressed in several files"),
         (rb"NRRD", b"NARD", "not an image file"),
+        (rb"\nkinds", b"\nanything at all\nkinds", "a line that is no field .anything at all"),
+        (rb"kinds: ", b"kinds: " + b"x" * 5000, "a line that is no field .kinds: x"),
     ],
 )
 def test_headers_of_nrrd(tmp_path, old, new, reason):
@@ -191,6 +197,18 @@ def test_slices_in_files_of_their_own(tmp_path):
     (tmp_path / "3.raw").write_bytes(b"short")
     with pytest.raises(ValueError, match=r"a\.mhd cannot be read as an image"):
         read_image(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("a.mha", rb"TransformMatrix = .*\n"), ("a.nrrd", rb"space directions: .*\n")]
+)
+def test_without_an_orientation(tmp_path, name, field):
+    path = written(tmp_path / name)
+    assert read_image(path).warnings == []
+    assert read_image(edit(path, field, b"")).warnings == [
+        "the file records no orientation: its axes are taken to run to left, posterior, superior; check that left is "
+        "left"
+    ]
 
 
 def test_checking_keeps_memory_flat(tmp_path):

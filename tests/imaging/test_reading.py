@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -46,7 +48,6 @@ class TestReadScan:
             read_scan(path)
 
     def test_scaled_nifti_is_not_taken_for_truncated(self, tmp_path):
-        nibabel = pytest.importorskip("nibabel")
         image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
         image.header.set_slope_inter(0.5, 1.0)
         nibabel.save(image, tmp_path / "scaled.nii")
@@ -79,3 +80,24 @@ class TestReadScan:
         # In RAS+ the first row of the array is the lowest one, the first column the most posterior one.
         np.testing.assert_array_equal(array_of(ras)[:, :, 0], array[::-1, ::-1])
         np.testing.assert_allclose(ras.GetSpacing()[1:], (0.5, 0.75), rtol=1e-3)
+
+
+class TestNames:
+    def test_a_name_that_is_not_utf_8(self, tmp_path):
+        """Given to ITK, it would end the process."""
+        save(make_scan(), tmp_path / "a.mha").rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/sc\xe4n.mha")))
+        (path,) = tmp_path.iterdir()
+        with pytest.raises(ValueError, match=r"sc\\xe4n\.mha has a name that is not UTF-8: rename it"):
+            read_scan(path)
+
+    def test_other_letters(self, tmp_path):
+        path = save(make_scan(), tmp_path / "Wirbelsäule 脊椎.nii.gz")
+        np.testing.assert_array_equal(array_of(read_scan(path)), array_of(make_scan()))
+
+    def test_links(self, tmp_path):
+        save(make_scan(), tmp_path / "a.mha")
+        (tmp_path / "good.mha").symlink_to(tmp_path / "a.mha")
+        (tmp_path / "lost.mha").symlink_to(tmp_path / "nowhere.mha")
+        np.testing.assert_array_equal(array_of(read_scan(tmp_path / "good.mha")), array_of(make_scan()))
+        with pytest.raises(FileNotFoundError, match=r"lost\.mha is a link to .*nowhere\.mha, which does not exist"):
+            read_scan(tmp_path / "lost.mha")

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -124,6 +125,18 @@ def test_json_tells_all_and_betrays_nothing(folder, scan, tmp_path):
         assert figures["mean_uncertainty"] == pytest.approx(label / 10, abs=0.01)
     assert report["review"] and any("above 0.05" in reason for reason in report["review_reasons"])
     assert report["review_thresholds"]["canals"] == 2
+
+
+def test_what_the_reader_doubts_is_in_the_json(folder, scan, tmp_path, capsys):
+    sitk.WriteImage(scan, str(tmp_path / "scan.nii.gz"))
+    image = nibabel.load(tmp_path / "scan.nii.gz")
+    moved = image.affine + np.array([[0, 0, 0, 20.0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    image.set_sform(moved, 2)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header), tmp_path / "moved.nii.gz")
+    assert run(tmp_path / "moved.nii.gz", tmp_path / "out", "--model", folder) == 0
+    warnings = json.loads((tmp_path / "out" / "moved.json").read_text())["warnings"]
+    assert [text for text in warnings if "qform and sform are up to 20.0 mm apart: the qform is used" in text]
+    assert "20.0 mm apart" in capsys.readouterr().out
 
 
 def test_preview_is_a_picture(folder, scan, tmp_path):
