@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.imaging import metaimage, nifti, nrrd
+from nnunetv2_diffusion.imaging import nifti
 from nnunetv2_diffusion.imaging.body import NO_IMAGE
+from nnunetv2_diffusion.imaging.formats import format_of
 from nnunetv2_diffusion.imaging.grid import MIN_THICKNESS_RATIO
 
 # A bare 2-D picture is taken as a sagittal slice as screens show it: columns run to posterior, rows to inferior.
 _PLANE_TO_PATIENT = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
-_FORMATS = {
-    (".mha", ".mhd"): metaimage,
-    (".nrrd", ".nhdr"): nrrd,
-    (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz"): nifti,
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ def read_image(path: str | Path) -> Reading:
     """
     path = Path(path)
     _check_name(path)
-    kind = next((kind for endings, kind in _FORMATS.items() if path.name.lower().endswith(endings)), None)
+    kind = format_of(path)
     try:
         if kind is not None:
             kind.check(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.files import replacing
+from nnunetv2_diffusion.imaging.formats import format_of
 
 
 def write_image(image: sitk.Image, path: str | Path, *, partial_folder: Path | None = None) -> None:
@@ -23,5 +24,8 @@ def write_image(image: sitk.Image, path: str | Path, *, partial_folder: Path | N
     try:
         with replacing(path, partial_folder=partial_folder) as partial:
             sitk.WriteImage(image, str(partial), useCompression=True)
-    except (OSError, RuntimeError) as error:
+            kind = format_of(partial)
+            if kind is not None:
+                kind.check(partial)  # ITK does not notice a disk that is full while it compresses a NIfTI file
+    except (OSError, RuntimeError, ValueError) as error:
         raise OSError(f"{path} cannot be written: is the disk full or the folder read-only?") from error

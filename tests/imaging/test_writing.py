@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +39,19 @@ def test_what_cannot_be_written_leaves_the_older_file(tmp_path: Path):
         write_image(make_scan(), tmp_path / "a.png")  # a picture holds no floats
     assert (tmp_path / "a.png").read_bytes() == b"older"
     assert files_of(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.nii.gz", "a.nii"])
+def test_a_disk_that_is_full_meanwhile(tmp_path: Path, name: str):
+    """Files may grow to 4000 bytes in this process: ITK says nothing where a NIfTI file is cut there."""
+    code = (
+        "import resource, sys\nimport numpy as np\nimport SimpleITK as sitk\n"
+        "from nnunetv2_diffusion.imaging.writing import write_image\n"
+        "image = sitk.GetImageFromArray(np.random.default_rng(0).random((20, 30, 40)))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "try: write_image(image, sys.argv[1])\nexcept OSError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / name)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output == f"{tmp_path / name} cannot be written: is the disk full or the folder read-only?\n"
+    assert files_of(tmp_path) == []
