@@ -13,7 +13,7 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_diffusion.files import replacing
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import MAPS
 
 
@@ -109,5 +109,4 @@ def write_map(values: np.ndarray, properties: dict, file: Path) -> None:
     image.SetDirection(tuple(float(value) for value in geometry["direction"]))
     if "original_orientation" in geometry:
         image = sitk.DICOMOrient(image, geometry["original_orientation"])
-    with replacing(file) as partial:
-        sitk.WriteImage(image, str(partial), True)
+    write_image(image, file)

@@ -10,6 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.files import staging, write_json
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.scans.picture import Picture, write_picture
 from nnunetv2_diffusion.scans.sources import ScanSource
 
@@ -75,7 +76,7 @@ def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str
     try:
         with staging(folder, f"{name}.json") as stage:
             for file, image in images.items():
-                sitk.WriteImage(image, str(stage / file), useCompression=True)
+                write_image(image, stage / file)
             write_picture(stage / f"{name}.png", found.picture, labels, title=name)
             write_json({"files": [*images, f"{name}.png"], **found.report}, stage / f"{name}.json")
     except (OSError, RuntimeError) as error:

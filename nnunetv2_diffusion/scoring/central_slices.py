@@ -8,8 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from nnunetv2_diffusion.files import write_text, write_whole
+from nnunetv2_diffusion.files import write_text
 from nnunetv2_diffusion.imaging.reading import read_image
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
 from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases
 from nnunetv2_diffusion.scoring.labels import read_file_ending
@@ -53,8 +54,7 @@ def take_slices(
     for row in tqdm(cases.itertuples(), total=len(cases), desc="central slices", unit="case", disable=None):
         for path, folder in ((row.prediction, out), (row.uncertainty, out / MAPS)):
             if path:
-                image = slice_of(path, row.reference)
-                write_whole(folder / path.name, lambda temporary, image=image: sitk.WriteImage(image, str(temporary)))
+                write_image(slice_of(path, row.reference), folder / path.name)
     write_text(dataset_json.read_text(encoding="utf-8"), out / DATASET_FILE)
     return cases["case"].tolist()
 
