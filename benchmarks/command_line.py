@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from nnunetv2_diffusion.processors import available_threads
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -16,7 +17,7 @@ def add_machine(parser: argparse.ArgumentParser, results: str = "where the table
     """--device, --threads and --results."""
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
+    add("--threads", type=int, default=available_threads(), metavar="N", help="of PyTorch (all cores)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help=results)
 
 

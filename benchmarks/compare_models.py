@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command_line import RESULTS, execute
+from nnunetv2_diffusion.processors import available_threads
 
 HERE = Path(__file__).resolve().parent
 DATASETS = ("spider_layout", "discs_and_vertebrae_2d")
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--size", type=int, metavar="PIXELS", help=f"sides of the slices (cpu: {CPU_SIZE}; cuda: {CUDA_SIZE})")
     add("--probe-slices", type=int, default=3, metavar="N", help="held-out slices a fold for the probe (%(default)s)")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of PyTorch (all cores)")
+    add("--threads", type=int, default=available_threads(), metavar="N", help="of PyTorch (all cores)")
     add("--seed", type=int, default=0, help="of the trainings (%(default)s)")
     add(
         "--mri",

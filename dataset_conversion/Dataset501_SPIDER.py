@@ -6,7 +6,6 @@ Runs as `spinesegdiff convert` or as `python dataset_conversion/Dataset501_SPIDE
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from nnunetv2_diffusion.dataset_conversion.raw_dataset import (
 )
 from nnunetv2_diffusion.dataset_conversion.splits import Splits, make_splits, read_splits, without
 from nnunetv2_diffusion.imaging.intensity import UPPER_PERCENTILE
+from nnunetv2_diffusion.processors import available_processors
 from nnunetv2_diffusion.spider import MODALITIES, Series, list_series, select_cases
 
 DIMENSIONS = ("2d", "3d")
@@ -130,7 +130,7 @@ def _spoken(values: object) -> str:
 
 def _number_of_processes(processes: int | None) -> int:
     if processes is None:
-        return min(MAX_DEFAULT_PROCESSES, os.cpu_count() or 1)
+        return min(MAX_DEFAULT_PROCESSES, available_processors())
     if processes < 1:
         raise ValueError(f"-np {processes} is not a number of processes: expected 1 or more")
     return processes
