@@ -27,11 +27,12 @@ def crops_of(reference: np.ndarray, labels: LabelScheme) -> Iterator[tuple[str, 
     foreground = np.zeros(reference.shape, dtype=bool)
     for structure in labels.structures:
         foreground |= labels.mask(reference, structure)
-    yield "foreground", _grown(bounding_box(foreground), reference.shape)
+    yield "foreground", foreground_crop(foreground)
     yield "image", tuple(slice(None) for _ in reference.shape)
 
 
-def _grown(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+def foreground_crop(foreground: np.ndarray) -> tuple[slice, ...]:
+    """Slices of the box around a boolean mask, grown by `FOREGROUND_MARGIN`; of the whole image for an empty mask."""
     margin = FOREGROUND_MARGIN
-    sides = zip(box, shape, strict=True)
+    sides = zip(bounding_box(foreground), foreground.shape, strict=True)
     return tuple(slice(max(side.start - margin, 0), min(side.stop + margin, length)) for side, length in sides)

@@ -36,7 +36,7 @@ def risk_coverage(uncertainty: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
     Args:
         uncertainty: any shape, n values.
-        errors: boolean, same shape.
+        errors: same shape: boolean, or of cases in place of voxels the risk of each.
 
     Returns:
         `[n]`: the risk at coverage k / n.
