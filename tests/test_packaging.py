@@ -28,6 +28,7 @@ FLOORS = {
     "spider": 0,
     "processors": 0,
     "torch_plugin": 1,
+    "decisions": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,
