@@ -23,6 +23,8 @@ VALIDATION = "validation"
 VALIDATION_MAPS = "validation_uncertainty"
 # In a folder of masks: their maps, apart since nnU-Net's tools take every image in a folder of masks for a mask.
 MAPS = "uncertainty"
+# In a folder of masks: label maps with one dimension more, the samples, see `samples_file`.
+SAMPLES = "samples"
 TIMING_FILE = "timing.json"
 # In dataset.json: how `spinesegdiff convert` prepared the images.
 CONVERSION = "spinesegdiff_conversion"
@@ -98,6 +100,28 @@ def parse_stage(configuration: str) -> tuple[str, int] | None:
 def default_trainer(configuration: str) -> str:
     """The trainer of ours that trains this kind of configuration."""
     return SPINESEGDIFF if parse_stage(configuration) is None else PRESEG
+
+
+def samples_file(predictions: Path, case: str) -> Path:
+    """Where a case's samples lie, given the folder of its mask: apart as its maps are."""
+    return predictions / SAMPLES / f"{case}_{SAMPLES}.nii.gz"
+
+
+def rater_case(image: str, rater: str) -> str:
+    """The case that is an image as one of its raters segmented it: `SPIDER_001_t2__rater2`.
+
+    Raises:
+        ValueError: the rater's name holds the separator or is empty, so that it could not be told from the image's.
+    """
+    if not rater or _SEPARATOR in rater:
+        raise ValueError(f"a rater cannot be called {rater!r}: give a name without {_SEPARATOR}")
+    return f"{image}{_SEPARATOR}{rater}"
+
+
+def split_rater(case: str) -> tuple[str, str | None]:
+    """(image, rater) of a case's name; the rater is None where it names none."""
+    image, separator, rater = case.rpartition(_SEPARATOR)
+    return (image, rater) if image and separator and rater else (case, None)
 
 
 def dataset_name(number: int, name: str) -> str:

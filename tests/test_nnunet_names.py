@@ -102,3 +102,25 @@ def test_channels_under_both_of_their_keys(key: str):
 def test_a_description_without_channels(description: dict):
     with pytest.raises(ValueError, match=r"dataset\.json names no channels"):
         nnunet_names.channel_names(description)
+
+
+@pytest.mark.parametrize(("image", "rater"), [("SPIDER_001_t2", "rater2"), ("a__b", "c"), ("scan_", "A")])
+def test_raters(image: str, rater: str):
+    case = nnunet_names.rater_case(image, rater)
+    assert case == f"{image}__{rater}"
+    assert nnunet_names.split_rater(case) == (image, rater)
+
+
+@pytest.mark.parametrize("case", ["SPIDER_001_t2", "a_b", "__a", "a__", "__"])
+def test_other_cases_name_no_rater(case: str):
+    assert nnunet_names.split_rater(case) == (case, None)
+
+
+@pytest.mark.parametrize("rater", ["", "a__b"])
+def test_names_that_no_rater_can_have(rater: str):
+    with pytest.raises(ValueError, match="a rater cannot be called"):
+        nnunet_names.rater_case("image", rater)
+
+
+def test_samples_lie_in_a_folder_of_their_own(tmp_path: Path):
+    assert nnunet_names.samples_file(tmp_path, "case") == tmp_path / "samples" / "case_samples.nii.gz"

@@ -9,8 +9,19 @@ from nnunetv2_diffusion.nnunet_names import MAPS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Folders in, folder out."""
-    parser.add_argument("-ref", required=True, metavar="DIR", help="reference masks")
-    parser.add_argument("-pred", required=True, metavar="DIR", help="predicted masks, named as the references")
+    parser.add_argument(
+        "-ref",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="reference masks; of several raters a folder each, or one folder with <case>__<rater>",
+    )
+    parser.add_argument(
+        "-pred",
+        required=True,
+        metavar="DIR",
+        help="predicted masks, named as the references; samples of predict --save-samples are found below it",
+    )
     parser.add_argument(
         "-uncertainty",
         metavar="DIR",

@@ -104,6 +104,26 @@ def summarise_distributions(cases: pd.DataFrame) -> dict[str, float]:
     return row
 
 
+def described_distributions(cases: pd.DataFrame) -> list[str]:
+    """The summary in a few lines, for a terminal."""
+    row = summarise_distributions(cases)
+    shown = {name: "-" if np.isnan(value) else f"{value:.4g}" for name, value in row.items()}
+    lines = [
+        "Distributions of {count} cases ({samples} samples, {references} references each):",
+        "  generalised energy distance {ged} (unbiased {ged_unbiased}), matched IoU {matched_iou}",
+        "  energy score {energy_score} (fair {energy_score_fair})",
+        "  Dice of the best sample {best_dice}, of all samples {sample_dice}",
+        "  diversity of the samples {sample_diversity}, of the raters {rater_diversity}",
+        "  correlation of the samples' entropy with the raters' {ncc_entropy}, with the samples' errors {ncc_error}",
+    ]
+    if "detection_aurc" in row:
+        lines.append(
+            "  failed cases by the samples' pairwise Dice: area under the risk-coverage curve {detection_aurc} "
+            "(random order {detection_risk}, perfect order {detection_aurc_best})"
+        )
+    return [line.format(count=len(cases), **shown) for line in lines]
+
+
 def _check(samples: np.ndarray, references: np.ndarray, mask: np.ndarray | None) -> None:
     if not len(samples) or not len(references):
         raise ValueError(f"a distribution needs samples and references, not {len(samples)} and {len(references)}")

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from nnunetv2_diffusion.processors import available_processors
 from nnunetv2_diffusion.scoring.calibration import case_calibration
 from nnunetv2_diffusion.scoring.case_files import read_map, read_mask, read_probabilities
 from nnunetv2_diffusion.scoring.labels import LabelScheme
 from nnunetv2_diffusion.scoring.map_quality import case_quality
 from nnunetv2_diffusion.scoring.metrics import mask_metrics
+from nnunetv2_diffusion.scoring.workers import spread
 
 CHUNK = 24
-MOST_PROCESSES = 8
 FILE_COLUMNS = ("reference", "prediction", "uncertainty", "probabilities", "map_prediction", "image")
 
 
@@ -58,10 +56,10 @@ def score_cases(
     """
     rows = cases.astype(object).where(cases.notna(), None).to_dict("records")
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    processes = min(processes or min(available_processors(), MOST_PROCESSES), len(chunks))
+    scored = spread(partial(_score_chunk, labels=dict(labels)), chunks, processes)
     parts = []
     with tqdm(total=len(rows), desc="Scoring", unit="case", disable=not progress or not rows) as bar:
-        for chunk, part in zip(chunks, _score_chunks(chunks, dict(labels), processes), strict=True):
+        for chunk, part in zip(chunks, scored, strict=True):
             parts.append(part)
             bar.update(len(chunk))
     return Scores(*(_concatenated(frames) for frames in zip(*parts, strict=True))) if parts else Scores(*_empty())
@@ -86,18 +84,6 @@ def score_case(row: Mapping[str, Any], labels: LabelScheme) -> tuple[pd.DataFram
         except ValueError as error:
             raise ValueError(f"{row['probabilities']}: {error}") from None
     return structures, quality, curve, bins
-
-
-def _score_chunks(chunks: list[list[dict]], labels: dict[str, LabelScheme], processes: int) -> Iterator[tuple]:
-    if processes <= 1:
-        yield from (_score_chunk(chunk, labels) for chunk in chunks)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_score_chunk, chunks, [labels] * len(chunks))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _score_chunk(rows: list[dict], labels: dict[str, LabelScheme]) -> tuple[pd.DataFrame, ...]:

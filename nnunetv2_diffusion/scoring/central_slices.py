@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from nnunetv2_diffusion.files import write_text
 from nnunetv2_diffusion.imaging.reading import read_image
 from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
-from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases
+from nnunetv2_diffusion.scoring.folders import find_dataset_json, pair_cases, reference_folders
 from nnunetv2_diffusion.scoring.labels import read_file_ending
 
 HALF_A_VOXEL = 0.5
@@ -20,7 +21,7 @@ TOLERANCE = 1e-3  # voxels
 
 
 def take_slices(
-    references: str | Path,
+    references: str | Path | Sequence[str | Path],
     predictions: str | Path,
     out: str | Path,
     uncertainty: str | Path | None = None,
@@ -33,7 +34,8 @@ def take_slices(
     dataset.json is put beside the slices.
 
     Args:
-        references: masks of one slice each, e.g. `labelsTr` of a dataset converted with `--dimension 2d`.
+        references: masks of one slice each, e.g. `labelsTr` of a dataset converted with `--dimension 2d`; where a case
+            has several, they show one slice.
         predictions: masks of whole volumes.
         out: folder that receives the slices; made where it is missing.
         uncertainty: folder of `<case>_uncertainty` maps; None takes those in the predictions' folder MAPS, if any.
@@ -47,9 +49,10 @@ def take_slices(
         ValueError: no mask in `predictions`, one without a reference, a reference of several slices, or one whose
             structures lie outside the predicted volume.
     """
-    references, predictions, out = Path(references), Path(predictions), Path(out)
-    dataset_json = find_dataset_json(references, predictions, dataset_json)
-    cases, _ = pair_cases(references, predictions, uncertainty, read_file_ending(dataset_json))
+    folders, predictions, out = reference_folders(references), Path(predictions), Path(out)
+    dataset_json = find_dataset_json(folders[0], predictions, dataset_json)
+    cases, _ = pair_cases(folders, predictions, uncertainty, read_file_ending(dataset_json))
+    cases = cases.drop_duplicates("case")
     out.mkdir(parents=True, exist_ok=True)
     for row in tqdm(cases.itertuples(), total=len(cases), desc="central slices", unit="case", disable=None):
         for path, folder in ((row.prediction, out), (row.uncertainty, out / MAPS)):

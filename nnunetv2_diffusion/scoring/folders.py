@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,14 @@ from nnunetv2_diffusion.files import write_csv
 from nnunetv2_diffusion.imaging.drawing import save
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, list_masks
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, MAPS
+from nnunetv2_diffusion.scoring.case_distributions import described_distributions
 from nnunetv2_diffusion.scoring.case_files import MAP_ENDING, find_map, find_probabilities
 from nnunetv2_diffusion.scoring.cases import Scores, score_cases
 from nnunetv2_diffusion.scoring.crops import CROPS
 from nnunetv2_diffusion.scoring.figures import reliability_diagram, risk_coverage_curves
 from nnunetv2_diffusion.scoring.labels import display_name, read_file_ending, read_labels
+from nnunetv2_diffusion.scoring.raters import RATER, list_references, mean_over_raters
+from nnunetv2_diffusion.scoring.sample_folders import distribution_jobs, measure_distributions
 from nnunetv2_diffusion.scoring.tables import (
     MEAN,
     TRAINING,
@@ -27,16 +31,18 @@ from nnunetv2_diffusion.scoring.tables import (
 
 @dataclass(frozen=True)
 class FolderEvaluation:
-    """Scores of the cases, their summaries, and the references that have no prediction."""
+    """Scores of the cases, their summaries, the references that have no prediction, and a row a case of
+    `case_distribution` where there are samples or several references."""
 
     scores: Scores
     summary: pd.DataFrame
     uncertainty: pd.DataFrame
     not_predicted: list[str]
+    distributions: pd.DataFrame
 
 
 def evaluate_folders(
-    references: str | Path,
+    references: str | Path | Sequence[str | Path],
     predictions: str | Path,
     uncertainty: str | Path | None = None,
     dataset_json: str | Path | None = None,
@@ -45,8 +51,14 @@ def evaluate_folders(
 ) -> FolderEvaluation:
     """Score the masks of one folder against the references of another, matched by file name.
 
+    Where a case has several references, it is scored against each, in rows of their own with the column "rater"; the
+    summaries take the mean over a case's raters first, so that it counts once.
+
     Args:
-        references, predictions: folders of masks; predictions may hold nnU-Net's `.npz` probabilities beside them.
+        references: folder of masks, or a folder for each rater; a single folder may also hold several references of a
+            case as `<case>__<rater>`.
+        predictions: folder of masks; it may hold nnU-Net's `.npz` probabilities beside them, and samples in a folder
+            `samples`.
         uncertainty: folder of `<case>_uncertainty` maps; None takes those in the predictions' folder MAPS, if any.
         dataset_json: label names; None looks in `predictions`, in `references` and in the folder above it.
         processes: worker processes; None chooses.
@@ -54,19 +66,26 @@ def evaluate_folders(
     Raises:
         FileNotFoundError, ValueError: missing folders or files, a prediction without reference, masks that do not fit.
     """
-    references, predictions = Path(references), Path(predictions)
-    dataset_json = find_dataset_json(references, predictions, dataset_json)
+    folders, predictions = reference_folders(references), Path(predictions)
+    dataset_json = find_dataset_json(folders[0], predictions, dataset_json)
     labels = read_labels(dataset_json)
-    cases, not_predicted = pair_cases(references, predictions, uncertainty, read_file_ending(dataset_json))
+    cases, not_predicted = pair_cases(folders, predictions, uncertainty, read_file_ending(dataset_json))
     name = predictions.resolve().name
     about = dict(zip(TRAINING, (name, name, "prediction"), strict=True))
     scores = score_cases(cases.assign(**about), {name: labels}, processes, progress)
+    once = replace(scores, uncertainty=mean_over_raters(scores.uncertainty))
     return FolderEvaluation(
         scores,
-        summarise_structures(scores.structures, TRAINING),
-        summarise_uncertainty(scores, TRAINING),
+        summarise_structures(mean_over_raters(scores.structures), TRAINING),
+        summarise_uncertainty(once, TRAINING),
         not_predicted,
+        measure_distributions(distribution_jobs(cases, predictions), labels, processes, progress),
     )
+
+
+def reference_folders(references: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One folder or several, as a list."""
+    return [Path(references)] if isinstance(references, str | Path) else [Path(folder) for folder in references]
 
 
 def find_dataset_json(references: Path, predictions: Path, given: str | Path | None = None) -> Path:
@@ -87,21 +106,24 @@ def find_dataset_json(references: Path, predictions: Path, given: str | Path | N
 
 
 def pair_cases(
-    references: Path, predictions: Path, uncertainty: str | Path | None, ending: str
+    references: Sequence[Path], predictions: Path, uncertainty: str | Path | None, ending: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """The predicted cases with their files, and the references that nothing was predicted for.
+
+    A case has a row for each of its references; where any has several, the column "rater" names them.
 
     Raises:
         FileNotFoundError: a folder is missing.
         ValueError: no predictions at all, a prediction without a reference, or none of the maps belongs to a case.
     """
-    truth, masks = list_masks(references, ending), list_masks(predictions, ending)
+    truth, masks = list_references(references, ending), list_masks(predictions, ending)
     if not masks:
         raise ValueError(f"no mask (*{ending}) in {predictions}")
-    orphans = [case for case in masks if case not in truth]
+    orphans = [case for case in masks if not truth.of(case)]
     if orphans:
+        searched = ", ".join(map(str, references))
         raise ValueError(
-            f"{len(orphans)} of {len(masks)} masks in {predictions} have no reference in {references}, the first being "
+            f"{len(orphans)} of {len(masks)} masks in {predictions} have no reference in {searched}, the first being "
             f"{masks[orphans[0]].name}; are these results of another dataset?"
         )
     maps = Path(uncertainty) if uncertainty is not None else predictions / MAPS
@@ -110,21 +132,25 @@ def pair_cases(
     rows = [
         {
             "case": case,
-            "reference": truth[case],
+            RATER: rater,
+            "reference": reference,
             "prediction": mask,
             "uncertainty": find_map(maps, case, ending),
             "probabilities": find_probabilities(predictions, case),
         }
         for case, mask in masks.items()
+        for rater, reference in truth.of(case).items()
     ]
     if uncertainty is not None and not any(row["uncertainty"] for row in rows):
         raise ValueError(f"{maps} holds no map <case>{UNCERTAINTY_SUFFIX}{MAP_ENDING} of any of the {len(masks)} cases")
-    return pd.DataFrame(rows), [case for case in truth if case not in masks]
+    table = pd.DataFrame(rows)
+    return table if table[RATER].any() else table.drop(columns=RATER), truth.without(list(masks))
 
 
 def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
     """Write cases.csv and summary.csv; where there are maps or probabilities also uncertainty.csv,
-    uncertainty_cases.csv and reliability.csv, and as PNG and PDF the reliability diagram and risk-coverage curve."""
+    uncertainty_cases.csv and reliability.csv, and as PNG and PDF the reliability diagram and risk-coverage curve; where
+    there are samples or several references also distributions.csv."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -137,6 +163,8 @@ def write_evaluation(evaluation: FolderEvaluation, folder: str | Path) -> None:
     for name, table in tables.items():
         if not table.empty:
             write_csv(table.drop(columns=TRAINING), folder / f"{name}.csv")
+    if not evaluation.distributions.empty:
+        write_csv(evaluation.distributions, folder / "distributions.csv")
     points, curves = tables["reliability"], evaluation.scores.curves
     for crop in CROPS:
         if not points.empty:
@@ -163,6 +191,8 @@ def describe(evaluation: FolderEvaluation) -> str:
         lines.append(f"{name:<24}{cells[0]:>16}{cells[1]:>18}{cells[2]:>18}{missed}")
     for row in evaluation.uncertainty.to_dict("records"):
         lines += _described_uncertainty(row)
+    if not evaluation.distributions.empty:
+        lines += described_distributions(evaluation.distributions)
     if evaluation.not_predicted:
         first = ", ".join(evaluation.not_predicted[:5])
         lines.append(f"{len(evaluation.not_predicted)} references have no prediction and were not scored: {first} ...")
