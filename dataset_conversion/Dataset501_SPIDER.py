@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nnunetv2_diffusion.dataset_conversion.arguments import add_arguments
 from nnunetv2_diffusion.dataset_conversion.cases import CaseJob, GridSettings, convert_cases
 from nnunetv2_diffusion.dataset_conversion.patients import pick_patients
+from nnunetv2_diffusion.dataset_conversion.rated_series import by_raters
 from nnunetv2_diffusion.dataset_conversion.raw_dataset import (
     CaseRecord,
     RawDataset,
@@ -63,6 +64,8 @@ def convert(
 ) -> Conversion:
     """Convert a SPIDER folder to a raw nnU-Net dataset in `out` (default: nnUNet_raw); finished cases are kept.
 
+    A scan with masks by several raters, masks/1_t2__<rater>.mha, becomes a case for each, all in one fold.
+
     `size` (pixels) and `spacing` (millimetres) are (height, width) in the sagittal plane, `size` "full" is the whole
     field of view; `patients` is text like "1,2,100-114", `splits` a file in nnU-Net's form. Cases that cannot be
     converted are in the result's `failures` and do not stop the others. ValueError or OSError, with nothing written,
@@ -76,7 +79,7 @@ def convert(
     settings = GridSettings(dimension, _plane_size(size, dimension), _plane_spacing(spacing))
     processes = _number_of_processes(processes)
     folder = out / folder_name(modality, dimension, dataset_id, name)
-    all_cases = pick_patients(select_cases(list_series(root)), patients)
+    all_cases = by_raters(root, pick_patients(select_cases(list_series(root)), patients))
     cases = [case for case in all_cases if case.contrast in MODALITIES[modality]]
     if not cases:
         raise ValueError(f"{root} holds no {modality} scan of the chosen patients")

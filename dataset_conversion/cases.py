@@ -50,7 +50,7 @@ class CaseJob:
     @property
     def sources(self) -> tuple[Path, Path]:
         """The scan and its mask."""
-        return self.root / IMAGES / self.series.file_name, self.root / MASKS / self.series.file_name
+        return self.root / IMAGES / self.series.file_name, self.root / MASKS / self.series.mask_file_name
 
     @property
     def targets(self) -> tuple[Path, Path]:

@@ -118,6 +118,12 @@ def rater_case(image: str, rater: str) -> str:
     return f"{image}{_SEPARATOR}{rater}"
 
 
+def rated_file_name(file_name: str, rater: str) -> str:
+    """The name of a rater's mask of a file: `1_t2__rater2.mha`; ValueError as `rater_case`."""
+    stem, point, ending = file_name.partition(".")
+    return f"{rater_case(stem, rater)}{point}{ending}"
+
+
 def split_rater(case: str) -> tuple[str, str | None]:
     """(image, rater) of a case's name; the rater is None where it names none."""
     image, separator, rater = case.rpartition(_SEPARATOR)

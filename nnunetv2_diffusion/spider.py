@@ -82,6 +82,11 @@ class Series:
         return f"{self.name}{_FILE_SUFFIX}"
 
     @property
+    def mask_file_name(self) -> str:
+        """The name of its mask's file in masks/: the scan's own."""
+        return self.file_name
+
+    @property
     def oblique(self) -> bool:
         """Whether the paper counts the scan among its 18 oblique ones."""
         return self.patient in OBLIQUE_PATIENTS and self.series in ("t1", "t2")

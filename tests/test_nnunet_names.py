@@ -124,3 +124,8 @@ def test_names_that_no_rater_can_have(rater: str):
 
 def test_samples_lie_in_a_folder_of_their_own(tmp_path: Path):
     assert nnunet_names.samples_file(tmp_path, "case") == tmp_path / "samples" / "case_samples.nii.gz"
+
+
+def test_a_raters_file():
+    assert nnunet_names.rated_file_name("1_t2.mha", "A") == "1_t2__A.mha"
+    assert nnunet_names.rated_file_name("case.nii.gz", "A") == "case__A.nii.gz"

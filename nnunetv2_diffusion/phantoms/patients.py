@@ -5,7 +5,7 @@ The images stand in for SPIDER where it is not at hand; nothing learned from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from tqdm import tqdm
 from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.imaging.writing import write_image
-from nnunetv2_diffusion.phantoms.rendering import degrade, render
+from nnunetv2_diffusion.nnunet_names import rated_file_name
+from nnunetv2_diffusion.phantoms.raters import RATERS_FILE, Convention, draw_convention, rater_name, rater_row
+from nnunetv2_diffusion.phantoms.rendering import degrade, render_zones
 from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
 from nnunetv2_diffusion.spider import (
     DISCS,
@@ -85,9 +87,17 @@ def make_scan(
     spine: Spine, patient: int, contrast: str, seed: int, protocol: Protocol
 ) -> tuple[sitk.Image, sitk.Image]:
     """One scan ("t1" or "t2"), positioned and degraded in its own way: image (int16), mask (uint8, SPIDER's values)."""
+    image, (mask,) = make_rated_scan(spine, patient, contrast, seed, protocol, [Convention()])
+    return image, mask
+
+
+def make_rated_scan(
+    spine: Spine, patient: int, contrast: str, seed: int, protocol: Protocol, conventions: Sequence[Convention]
+) -> tuple[sitk.Image, list[sitk.Image]]:
+    """As `make_scan`, with a mask by each of the conventions."""
     rng = np.random.default_rng([seed, patient, 1 + CONTRASTS.index(contrast)])
     grid = _position(spine, np.random.default_rng([seed, patient, 3]), rng, protocol)
-    signal, label = render(spine, grid, contrast, texture_seed=[seed, patient, 4])
+    signal, label, zones = render_zones(spine, grid, contrast, texture_seed=[seed, patient, 4])
     voxels = degrade(
         signal,
         protocol.in_plane,
@@ -96,7 +106,13 @@ def make_scan(
         rng=rng,
         brightness=rng.uniform(400.0, 1600.0),
     )
-    return grid.image(voxels), grid.image(label)
+    return grid.image(voxels), [grid.image(convention.apply(label, zones)) for convention in conventions]
+
+
+def draw_conventions(patient: int, contrast: str, seed: int, raters: int) -> list[Convention]:
+    """What each rater counts in on a patient's scan, by `raters.SHARES`; a rater's depends on no other's."""
+    about = [seed, patient, 5, CONTRASTS.index(contrast)]
+    return [draw_convention(np.random.default_rng([*about, number])) for number in range(1, raters + 1)]
 
 
 def write_phantoms(
@@ -105,8 +121,13 @@ def write_phantoms(
     seed: int = 0,
     protocol: Protocol | None = None,
     progress: bool = False,
+    *,
+    raters: int = 0,
 ) -> Path:
     """Write `images/`, `masks/`, `overview.csv` and `radiological_gradings.csv`, as SPIDER publishes them.
+
+    With raters, `masks/` also holds `<patient>_<series>__<rater>.mha` of each, and `raters.csv` what they counted in;
+    images and the phantoms' own masks are the same as without.
 
     Args:
         folder: where to write; made if missing, files of the same name are replaced.
@@ -114,28 +135,37 @@ def write_phantoms(
         seed: seed of the data set; a patient depends on it and on his own number alone.
         protocol: size and spacing of the volumes.
         progress: show a progress bar.
+        raters: how many segment every scan, see `raters`.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: no patient, a number below 1, or a negative seed.
+        ValueError: no patient, a number below 1, or a negative seed or number of raters.
     """
     folder, protocol, patients = Path(folder), protocol or Protocol(), sorted(set(patients))
     if not patients or patients[0] < 1 or seed < 0:
         raise ValueError(f"phantoms need patient numbers from 1 and a seed from 0, not {patients} and {seed}")
-    overview, gradings = [], []
+    if raters < 0:
+        raise ValueError(f"phantoms need 0 or more raters, not {raters}")
+    overview, gradings, rated = [], [], []
     for patient in tqdm(patients, desc="phantoms", unit="patient", disable=not progress):
         spine, findings = make_spine(patient, seed, protocol.height)
         for contrast in CONTRASTS:
-            image, mask = make_scan(spine, patient, contrast, seed, protocol)
             series = Series(patient, contrast, contrast)
+            drawn = draw_conventions(patient, contrast, seed, raters)
+            image, (mask, *others) = make_rated_scan(spine, patient, contrast, seed, protocol, [Convention(), *drawn])
+            for number, (convention, other) in enumerate(zip(drawn, others, strict=True), start=1):
+                write_image(other, folder / MASKS / rated_file_name(series.file_name, rater_name(number)))
+                rated.append(rater_row(series.name, rater_name(number), convention))
             write_image(image, folder / IMAGES / series.file_name)
             write_image(mask, folder / MASKS / series.file_name)
             overview.append(_overview_row(series, mask, protocol))
         gradings += _grading_rows(patient, findings, mask)
     _write_table(overview, folder / OVERVIEW_FILE)
     _write_table(gradings, folder / GRADINGS_FILE)
+    if rated:
+        _write_table(rated, folder / RATERS_FILE)
     return folder
 
 

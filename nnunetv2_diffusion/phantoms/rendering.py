@@ -13,6 +13,9 @@ from nnunetv2_diffusion.phantoms.spine import Body, Disc, Pose, Spine
 from nnunetv2_diffusion.spider import CANAL_VALUE, FIRST_DISC, PARTLY_VISIBLE
 
 SUBSLICES = 3  # odd: the mask is the middle one
+ENDPLATE = 2.0  # mm
+# Parts of structures that raters may count in or out.
+ZONES = ("canal", "epidural_fat", "bulge", "endplates")
 
 # Relative signal of each tissue; the nucleus goes by Pfirrmann grade 1 to 5, Modic changes by type 1 to 3.
 SIGNALS = {
@@ -37,6 +40,7 @@ class Canvas:
         self.pixel = min(grid.spacing)
         self.signal = np.zeros(self.left.shape, np.float32)
         self.label = np.zeros(self.left.shape, np.uint8)
+        self.zones = {name: np.zeros(self.left.shape, bool) for name in ZONES}
 
     def near(self, pose_p: float, pose_s: float, radius: float) -> tuple[slice, slice, slice]:
         """The block that holds every voxel within `radius` mm of a point of the sagittal plane."""
@@ -52,6 +56,14 @@ class Canvas:
         self.signal[block] += cover * (signal - self.signal[block])
         if label is not None:
             self.label[block][distance < 0] = label
+
+    def mark(self, zone: str, distance: np.ndarray, block=...) -> None:
+        """Note that what lies inside (`distance` below 0, in mm) is part of a zone."""
+        self.zones[zone][block] |= distance < 0
+
+    def middle(self, painted: np.ndarray) -> np.ndarray:
+        """What was painted, on the middle one of each slice's subslices."""
+        return painted[SUBSLICES // 2 :: SUBSLICES].copy()
 
 
 def subslice_coordinates(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,6 +87,14 @@ def render(spine: Spine, grid: Grid, series: str, texture_seed: list[int]) -> tu
         series: "t1" or "t2".
         texture_seed: seed of the soft tissue's texture; the same for both series of a patient.
     """
+    signal, label, _ = render_zones(spine, grid, series, texture_seed)
+    return signal, label
+
+
+def render_zones(
+    spine: Spine, grid: Grid, series: str, texture_seed: list[int]
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """As `render`, and boolean [slices, rows, columns] where each of the `ZONES` lies, whatever covers it."""
     tissue = SIGNALS[series]
     canvas = Canvas(grid)
     _paint_soft_tissue(canvas, spine, tissue, np.random.default_rng(texture_seed))
@@ -87,11 +107,11 @@ def render(spine: Spine, grid: Grid, series: str, texture_seed: list[int]) -> tu
         _paint_arch(canvas, body, spine, tissue, number)
         _paint_body(canvas, body, tissue, number)
     signal = canvas.signal.reshape(-1, SUBSLICES, *canvas.signal.shape[1:]).mean(axis=1)
-    label = canvas.label[SUBSLICES // 2 :: SUBSLICES].copy()
+    label = canvas.middle(canvas.label)
     for number in range(1, len(spine.bodies) + 1):
         if (label[:, 0] == number).any():
             label[label == number] = PARTLY_VISIBLE + number
-    return signal, label
+    return signal, label, {name: canvas.middle(zone) for name, zone in canvas.zones.items()}
 
 
 def degrade(
@@ -163,6 +183,8 @@ def _paint_canal(canvas: Canvas, spine: Spine, tissue: dict) -> None:
     epidural = np.hypot(across - radius - 0.5, canvas.left / 2) - 3.0
     canvas.paint(np.maximum(epidural, beyond_end), tissue["fat"])
     canvas.paint(np.maximum(tube, beyond_end), tissue["csf"], CANAL_VALUE)
+    canvas.mark("canal", np.maximum(tube, beyond_end))
+    canvas.mark("epidural_fat", np.maximum(epidural, beyond_end))
     cord = np.hypot(across + 0.5, canvas.left / 1.3) - np.clip((canvas.superior - spine.conus) / 8.0, -1.0, 4.0)
     canvas.paint(cord, tissue["cord"])
     roots = np.hypot(across - 0.45 * radius, canvas.left / 2.5) - 0.28 * radius
@@ -202,6 +224,7 @@ def _paint_body(canvas: Canvas, body: Body, tissue: dict, label: int) -> None:
     distance = _rounded_box(np.abs(x) - half_depth, np.abs(y) - half_height, 2.5)
     canvas.paint(distance, tissue["cortex"], label, block)
     canvas.paint(distance + 1.0, tissue["marrow"] * body.marrow, None, block)
+    canvas.mark("endplates", np.maximum(distance, half_height - ENDPLATE - np.abs(y)), block)
     for side, kind in ((1, body.upper_modic), (-1, body.lower_modic)):
         if kind:
             change = np.maximum(distance + 1.0, half_height - side * y - 6.0 - 2.0 * relative)
@@ -218,6 +241,7 @@ def _paint_disc(canvas: Canvas, disc: Disc, tissue: dict, label: int) -> None:
     gap = half_height + endplates
     distance = _rounded_box(np.abs(x) - half_depth, np.abs(y) - np.maximum(gap, 1.0), min(2.5, disc.height / 3))
     canvas.paint(distance, tissue["annulus"], label, block)
+    canvas.mark("bulge", np.maximum(distance, _half_depth(left, disc.depth, disc.width) - np.abs(x)), block)
     nucleus = np.hypot((x - 1.0) / 0.34 / disc.depth, left / 0.34 / disc.width)
     nucleus = np.hypot(nucleus, y / (half_height + 0.5)) - 1
     canvas.paint(nucleus * disc.height / 2, tissue["nucleus"][disc.finding.pfirrmann - 1], None, block)
