@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_diffusion.nnunet_names import split_rater
 from nnunetv2_diffusion.spider import Series
 
 NUM_FOLDS = 5
@@ -56,6 +57,24 @@ def make_splits(all_cases: Iterable[Series], converted: Iterable[Series]) -> Spl
         return splits
     # In a tiny data set a fold can be left without a case: then the folds are level among its own patients instead.
     return _splits_from(assign_folds(contrasts_of(converted), num_folds), converted, num_folds)
+
+
+def split_by_image(cases: Iterable[str]) -> Splits:
+    """Five folds of any cases that keep those `<image>__<rater>` of one image together; fewer where there are less."""
+    cases = sorted(cases)
+    images = sorted({split_rater(case)[0] for case in cases})
+    num_folds = min(NUM_FOLDS, len(images))
+    if num_folds < 2:
+        return []
+    dealt = np.random.RandomState(SEED).permutation(len(images))
+    folds = {images[index]: number % num_folds for number, index in enumerate(dealt)}
+    return [
+        {
+            "train": [case for case in cases if folds[split_rater(case)[0]] != fold],
+            "val": [case for case in cases if folds[split_rater(case)[0]] == fold],
+        }
+        for fold in range(num_folds)
+    ]
 
 
 def contrasts_of(cases: Iterable[Series]) -> dict[int, frozenset[str]]:

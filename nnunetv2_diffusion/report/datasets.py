@@ -9,7 +9,7 @@ import pandas as pd
 
 from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.imaging.volumes import list_masks
-from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PREPROCESSED, RAW, SPLITS_FILE, dataset_folder
+from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PREPROCESSED, RAW, SPLITS_FILE, dataset_folder, split_rater
 from nnunetv2_diffusion.report.names import modality_name
 from nnunetv2_diffusion.scoring.labels import LabelScheme, read_file_ending, read_labels
 from nnunetv2_diffusion.spider import OBLIQUE_PATIENTS, parse_case
@@ -69,13 +69,14 @@ class Dataset:
             )
 
     def describe_case(self, case: str) -> dict[str, str | bool]:
-        """case, patient (the case itself where nothing tells the patient) and oblique of a case."""
+        """case, patient (where nothing tells him the image: the case without its rater) and oblique of a case."""
         if case in self.patients.index:
             row = self.patients.loc[case]
             return {"case": case, "patient": str(row["patient"]), "oblique": bool(row["oblique"])}
-        parsed = parse_case(case)
+        image, _ = split_rater(case)
+        parsed = parse_case(image)
         if parsed is None:
-            return {"case": case, "patient": case, "oblique": False}
+            return {"case": case, "patient": image, "oblique": False}
         patient, _ = parsed
         return {"case": case, "patient": str(patient), "oblique": patient in OBLIQUE_PATIENTS}
 

@@ -14,6 +14,7 @@ from scipy.stats import false_discovery_control, ttest_ind, wilcoxon
 from statsmodels.stats.meta_analysis import effectsize_smd
 
 from nnunetv2_diffusion.report.gradings import TESTED, check_patients
+from nnunetv2_diffusion.scoring.raters import mean_over_raters
 from nnunetv2_diffusion.scoring.tables import MEAN, TRAINING, with_mean
 
 ALPHA = 0.05
@@ -101,6 +102,8 @@ def pathology_tests(structures: pd.DataFrame, flags: pd.DataFrame, min_group: in
 def paired_tests(structures: pd.DataFrame, min_cases: int = MIN_GROUP) -> pd.DataFrame:
     """Wilcoxon's signed-rank test between any two trainings, over the cases that both have scored.
 
+    An image that several raters segmented counts once, by the mean over its cases `<image>__<rater>`.
+
     Trainings on different datasets are compared where they share cases, that is, cases of one name with references of
     one size: T1w against T1w + T2w on the T1w scans, for example.
 
@@ -110,6 +113,7 @@ def paired_tests(structures: pd.DataFrame, min_cases: int = MIN_GROUP) -> pd.Dat
         case, -1: in none), p, p_adjusted (Benjamini-Hochberg over all pairs and structures of the two datasets),
         significant and remark.
     """
+    structures = mean_over_raters(structures)
     dice = with_mean(structures).set_index(["dataset", "model", "case", "structure"])["dice"]
     names = [*dict.fromkeys(structures["structure"]), MEAN]
     wide = {key: part.droplevel([0, 1]).unstack() for key, part in dice.groupby(level=["dataset", "model"], sort=False)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from nnunetv2_diffusion.scoring.cases import Scores, score_cases
 from nnunetv2_diffusion.scoring.crops import CROPS
 from nnunetv2_diffusion.scoring.figures import reliability_diagram, risk_coverage_curves
 from nnunetv2_diffusion.scoring.labels import display_name, read_file_ending, read_labels
-from nnunetv2_diffusion.scoring.raters import RATER, list_references, mean_over_raters
+from nnunetv2_diffusion.scoring.raters import RATER, list_references
 from nnunetv2_diffusion.scoring.sample_folders import distribution_jobs, measure_distributions
 from nnunetv2_diffusion.scoring.tables import (
     MEAN,
@@ -73,11 +73,10 @@ def evaluate_folders(
     name = predictions.resolve().name
     about = dict(zip(TRAINING, (name, name, "prediction"), strict=True))
     scores = score_cases(cases.assign(**about), {name: labels}, processes, progress)
-    once = replace(scores, uncertainty=mean_over_raters(scores.uncertainty))
     return FolderEvaluation(
         scores,
-        summarise_structures(mean_over_raters(scores.structures), TRAINING),
-        summarise_uncertainty(once, TRAINING),
+        summarise_structures(scores.structures, TRAINING),
+        summarise_uncertainty(scores, TRAINING),
         not_predicted,
         measure_distributions(distribution_jobs(cases, predictions), labels, processes, progress),
     )

@@ -62,8 +62,16 @@ def list_references(folders: Sequence[Path], file_ending: str) -> References:
 
 
 def mean_over_raters(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a case (and structure), the mean over its raters; a table without the column `RATER` as it is."""
-    if RATER not in table:
+    """A row an image (and structure) of a table of scores: the mean over its raters, so that it counts once.
+
+    Args:
+        table: as in `Scores`; raters are told by the column `RATER`, or by cases named `<image>__<rater>`.
+
+    Returns:
+        the columns that say what was scored, and every number; the table as it is where it knows no raters.
+    """
+    images = table["case"].map(lambda case: split_rater(case)[0]) if "case" in table else None
+    if images is None or (RATER not in table and images.equals(table["case"])):
         return table
     keys = [name for name in _WHOLE_CASE if name in table]
-    return table.groupby(keys, sort=False, dropna=False).mean(numeric_only=True).reset_index()
+    return table.assign(case=images).groupby(keys, sort=False, dropna=False).mean(numeric_only=True).reset_index()

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from nnunetv2_diffusion.scoring.calibration import expected_calibration_error
 from nnunetv2_diffusion.scoring.cases import Scores
 from nnunetv2_diffusion.scoring.crops import CROPS
+from nnunetv2_diffusion.scoring.raters import mean_over_raters
 
 # What names a training in every table.
 TRAINING = ["dataset", "modality", "model"]
@@ -43,6 +44,8 @@ def missed(structures: pd.DataFrame) -> pd.Series:
 def summarise_structures(structures: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean and standard deviation (n - 1) over cases of each metric, per group and structure, "mean" being the last.
 
+    An image that several raters segmented is one case, by the mean over them.
+
     Args:
         structures: as in `Scores`.
         by: columns that make a group, e.g. model and modality.
@@ -51,7 +54,7 @@ def summarise_structures(structures: pd.DataFrame, by: Sequence[str]) -> pd.Data
         a row a group and structure: cases, scored (cases with a score), missed (the structure is in the reference or
         in the prediction alone), then <metric>_mean and <metric>_std for dice, hd95 (mm) and assd (mm).
     """
-    rows = with_mean(structures)
+    rows = with_mean(mean_over_raters(structures))
     rows["missed"] = missed(rows) & rows["structure"].ne(MEAN)
     grouped = rows.groupby([*by, "structure"], sort=False, dropna=False)
     summary = grouped.agg(cases=("case", "size"), scored=("dice", "count"), missed=("missed", "sum"))
@@ -92,7 +95,7 @@ def reliability(bins: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _map_summary(scores: Scores, by: list[str]) -> pd.DataFrame:
-    cases = scores.uncertainty
+    cases = mean_over_raters(scores.uncertainty)
     rows = []
     for group, frame in cases.groupby(by, sort=False) if not cases.empty else ():
         row = dict(zip(by, group, strict=True)) | {"maps": len(frame)}

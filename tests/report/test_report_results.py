@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from nnunetv2_diffusion.nnunet_names import ModelName, parse_stage
+from nnunetv2_diffusion.report.datasets import Dataset
 from nnunetv2_diffusion.report.names import family, modality_name, model_name
 from nnunetv2_diffusion.report.results import read_results
 from nnunetv2_diffusion.scoring.cases import score_cases
+from nnunetv2_diffusion.scoring.labels import LabelScheme
 from nnunetv2_diffusion.scoring.tables import summarise_structures
 
 T1W = "Dataset501_SPIDER_T1w"
@@ -179,3 +181,17 @@ def test_names_that_are_no_dataset(spine_folders):
     (spine_folders / "nnUNet_results" / "Dataset501_other").mkdir()
     with pytest.raises(ValueError, match="the number 501 is taken by several datasets"):
         read(spine_folders, [501])
+
+
+@pytest.mark.parametrize(
+    ("case", "patient", "oblique"),
+    [
+        ("SPIDER_007_t2__rater1", "7", False),
+        ("SPIDER_001_t1__A", "1", True),
+        ("own__A", "own", False),
+        ("own", "own", False),
+    ],
+)
+def test_raters_cases_are_of_one_patient(case, patient, oblique):
+    dataset = Dataset("D", LabelScheme({"x": (1,)}), ".nii.gz", {}, None, None, pd.DataFrame())
+    assert dataset.describe_case(case) == {"case": case, "patient": patient, "oblique": oblique}

@@ -8,6 +8,7 @@ import pytest
 
 from nnunetv2_diffusion.report.gradings import TESTED
 from nnunetv2_diffusion.report.statistics import adjust, compare_pairs, paired_tests, pathology_tests, welch
+from nnunetv2_diffusion.scoring.tables import TRAINING, summarise_structures
 
 # A textbook pair of samples of unequal variance: t = -2.46, 25.0 degrees of freedom, p = 0.021.
 FIRST = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
@@ -124,3 +125,17 @@ def test_trainings_on_different_datasets_are_compared_over_the_same_scans():
     assert (row["dataset"], row["other_dataset"], row["cases"]) == ("T1w", "T1w + T2w", 7)
     assert row["mean_difference"] == pytest.approx(0.001 * np.mean([2, 3, 4, 6, 7, 8, 9]))
     assert len(tests) == 2, "T2w shares no scan with the others"
+
+
+def test_raters_of_one_image_count_once():
+    """Eight images of three raters each are eight pairs, each the mean over its raters."""
+    first = scored("SpineSegDiff", {f"c{i}__r{r}": 0.9 + 0.001 * i + 0.01 * r for i in range(8) for r in range(3)})
+    second = scored("nnU-Net", {f"c{i}__r{r}": 0.9 - 0.001 * i for i in range(8) for r in range(3)})
+    row = paired_tests(pd.concat([first, second], ignore_index=True)).set_index("structure").loc["discs"]
+    assert row["cases"] == 8
+    assert row["mean_difference"] == pytest.approx(0.002 * np.arange(8).mean() + 0.01)
+    summary = summarise_structures(first, TRAINING).set_index("structure").loc["discs"]
+    values = 0.91 + 0.001 * np.arange(8)
+    assert (summary["cases"], summary["scored"]) == (8, 8)
+    assert summary["dice_mean"] == pytest.approx(values.mean())
+    assert summary["dice_std"] == pytest.approx(values.std(ddof=1))
