@@ -76,6 +76,7 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
             Path(self.folder_with_segs_from_previous_stage),
             Path(self.preprocessed_dataset_folder),
             self.plans_manager,
+            self.configuration_manager,
             self.label_manager,
             sorted({case for cases in self.do_split() for case in cases}),
         )

@@ -135,6 +135,8 @@ def test_the_stage_trains_on_its_folds_masks_and_predicts_with_and_without_them(
     cascade: TinyProject, tmp_path: Path, channels: int, kind: str
 ):
     number = cascade.dataset(1) if channels == 1 else train_baseline(cascade, channels, kind)
+    for mask in (cascade.root / "results" / f"Dataset{number}_Tiny").glob("*/predicted_next_stage/*/*"):
+        os.utime(mask, (0, 0))  # as a copy may leave them
     model = cascade.train(number, 0, "TinyPreSeg", configuration=STAGE)
     assert (model / "fold_0" / "validation" / "summary.json").is_file()
     images = str(cascade.root / "raw" / f"Dataset{number}_Tiny" / "imagesTr")
@@ -159,10 +161,9 @@ def test_the_stage_trains_on_its_folds_masks_and_predicts_with_and_without_them(
         (lambda folder: rewrite(folder / "case_1.b2nd", lambda mask: (mask == 0).astype(mask.dtype)), "not fold"),
         (lambda folder: rewrite(folder / "case_1.b2nd", lambda mask: mask * 0 + 9), r"labels \[9\].*case_1"),
         (lambda folder: rewrite(folder / "case_1.b2nd", lambda mask: mask[..., :-2]), "of shape.*case_1"),
-        (lambda folder: os.utime(folder / "case_1.b2nd", (0, 0)), "older than fold.*case_1"),
         (lambda folder: shutil.rmtree(folder) or folder.mkdir(), "lacks the pre-segmentations of case_0, case_1"),
     ],
-    ids=["missing", "leaked", "labels", "shape", "stale", "none"],
+    ids=["missing", "leaked", "labels", "shape", "none"],
 )
 def test_masks_that_must_not_be_trained_on_are_refused_before_the_first_step(
     cascade: TinyProject, masks: Path, spoil, message: str
