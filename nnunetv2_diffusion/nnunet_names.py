@@ -17,6 +17,9 @@ EXTERNAL_TRAINERS = "nnUNet_extTrainer"
 EXTENSION = Path(__file__).resolve().parent / "extension"
 
 CHECKPOINT = "checkpoint_final.pth"
+LATEST_CHECKPOINT, BEST_CHECKPOINT = "checkpoint_latest.pth", "checkpoint_best.pth"
+# Ours, beside them while a fold trains: what LATEST_CHECKPOINT was before.
+PREVIOUS_CHECKPOINT = "checkpoint_previous.pth"
 DATASET_FILE, PLANS_FILE, SPLITS_FILE = "dataset.json", "plans.json", "splits_final.json"
 VALIDATION = "validation"
 # In a fold's folder: masks and maps of `spinesegdiff validate`, apart from nnU-Net's own `validation`.

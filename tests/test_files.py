@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nnunetv2_diffusion import files
 
@@ -97,3 +98,23 @@ def test_json_that_is_not_as_expected(tmp_path: Path, content: str | None, kind:
     with pytest.raises((ValueError, FileNotFoundError), match=expected) as raised:
         files.read_json(path, kind, remedy="plan again")
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8])
+def test_a_damaged_byte_of_a_checkpoint_is_seen(tmp_path: Path, at: float):
+    file = tmp_path / "checkpoint.pth"
+    torch.save({"weights": torch.arange(3000.0)}, file)
+    assert files.is_whole_archive(file)
+    content = bytearray(file.read_bytes())
+    content[int(at * len(content))] ^= 0x10
+    file.write_bytes(content)
+    assert not files.is_whole_archive(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", bytes(10_000)])
+def test_what_is_no_archive_is_no_whole_one(tmp_path: Path, content: bytes):
+    file = tmp_path / "checkpoint.pth"
+    file.write_bytes(content)
+    assert not files.is_whole_archive(file)
+    with pytest.raises(FileNotFoundError):
+        files.is_whole_archive(tmp_path / "absent")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from nnunetv2_diffusion.files import is_whole_archive
 
 ENTRIES = ("network_weights", "trainer_name", "init_args")
 
@@ -44,6 +47,8 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
             f"{path} holds more than weights and settings ({code[1]}) and could run code when it is opened; "
             "it was not opened. Where you know its origin, allow it with --trust"
         ) from error
+    if zipfile.is_zipfile(path) and not is_whole_archive(path):
+        raise ValueError(f"{path} is damaged, as its checksums show; copy it again")
     if not isinstance(checkpoint, dict) or any(name not in checkpoint for name in ENTRIES):
         raise ValueError(f"{path} is no checkpoint of nnU-Net: expected {', '.join(ENTRIES)} in it")
     return checkpoint

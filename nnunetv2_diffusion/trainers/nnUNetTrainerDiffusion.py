@@ -17,9 +17,10 @@ from nnunetv2_diffusion.diffusion import q_sample, to_x_start
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
 from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.losses import MaskTarget
+from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerDiffusion(nnUNetTrainer):
+class nnUNetTrainerDiffusion(WholeCheckpoints, nnUNetTrainer):
     """Base of the diffusion trainers; train with one of its subclasses."""
 
     settings = Settings()

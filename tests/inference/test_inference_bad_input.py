@@ -47,6 +47,9 @@ def one_line(capfd: pytest.CaptureFixture, command: str = "predict") -> str:
         (("--ensemble-steps", 11), "ensemble_steps is 11, above the 5 sampling_steps"),
         (("--sampling-steps", 4, "--ensemble-steps", 5), "ensemble_steps is 5, above the 4 sampling_steps"),
         (("--seed", -1), "seed must be a whole number from 0 to 2147483647, not -1"),
+        (
+            ("--start-timestep", 500),
+        ),
         (("--start-timestep", 1000), r"start_timestep must lie in 0 \.\.\. 999, not 1000"),
         (("--batch-size", 0), "--batch-size must be at least 1, not 0"),
         (("-step_size", 0), "-step_size must be above 0 and at most 1, not 0"),
@@ -166,6 +169,18 @@ def test_a_damaged_model(
         capfd
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_with_a_changed_byte(model: Path, images: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
+    """PyTorch reads them without a word, and the masks are others."""
+    copy = shutil.copytree(model, tmp_path / "results" / model.parent.name / model.name)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    checkpoint = copy / "fold_0" / "checkpoint_final.pth"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    checkpoint.write_bytes(content)
+    assert predict(images, tmp_path / "out") == 2
+    assert "checkpoint_final.pth is damaged, as its checksums show; copy it again" in one_line(capfd)
 
 
 def test_maps_need_a_reader_that_keeps_the_geometry(model: Path, images: Path, tmp_path: Path, capfd, monkeypatch):

@@ -15,6 +15,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 from torch.nn.parallel import DistributedDataParallel
 
 from helpers.nnunet_samples import TinyProject
+from helpers.trainer_samples import batch, trainer_of
 from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.planning.planner import add_configurations
 from nnunetv2_diffusion.settings import Training
@@ -24,23 +25,6 @@ from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerS
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 ALPHAS = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-
-
-def trainer_of(tiny: TinyProject, kind: str = "labels", trainer_class: type = nnUNetTrainerSpineSegDiff):
-    """A trainer that nnU-Net has initialized."""
-    folder = tiny.preprocessed(tiny.dataset(kind=kind))
-    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
-    dataset_json = json.loads((folder / "dataset.json").read_text())
-    trainer = trainer_class(plans, "2d", 0, dataset_json, torch.device("cpu"))
-    trainer.initialize()
-    return trainer
-
-
-def batch(kind: str = "labels") -> dict:
-    """Image and target as nnU-Net's loader gives them."""
-    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 1, 32, 32))).short()
-    target = torch.cat([labels > 0, labels == 2], dim=1) if kind == "regions" else labels
-    return {"data": torch.randn(2, 1, 32, 32), "target": target, "keys": ["a", "b"]}
 
 
 @pytest.fixture
