@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
 
+from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerDiceLoss_250epochs(WholeCheckpoints, nnUNetTrainerDiceLoss):
+class nnUNetTrainerDiceLoss_250epochs(FiniteLosses, WholeCheckpoints, nnUNetTrainerDiceLoss):
     """nnU-Net with its Dice loss alone and SGD at 0.01, 250 epochs; for 2D and 3D configurations."""
 
     def __init__(

@@ -16,11 +16,12 @@ from torch._dynamo import OptimizedModule
 from nnunetv2_diffusion.diffusion import q_sample, to_x_start
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
 from nnunetv2_diffusion.settings import Settings
+from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MaskTarget
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerDiffusion(WholeCheckpoints, nnUNetTrainer):
+class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
     """Base of the diffusion trainers; train with one of its subclasses."""
 
     settings = Settings()
