@@ -18,6 +18,7 @@ from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
 from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MaskTarget
+from nnunetv2_diffusion.trainers.pretrained_weights import let_pretrained_weights_fit_in_part
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
@@ -91,6 +92,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         network.regions.fill_(self.label_manager.has_regions)
         network.precision = self.precision
         self.alphas_cumprod = network.alphas_cumprod.to(self.device, torch.float32)
+        let_pretrained_weights_fit_in_part(self.print_to_log_file)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
             network.denoiser.compile()
