@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", nargs="+", type=int, default=[1, 2, 3, 5, 10, 20, 50], metavar="N", help="(%(default)s)")
     add("--samples", nargs="+", type=int, default=[1, 2, 4, 8, 15], metavar="S", help="(%(default)s)")
     add("--ensemble-steps", nargs="*", type=int, default=[1, 3, 5, 10], metavar="T_S", help="(%(default)s)")
-    add("--start-timesteps", nargs="*", type=int, default=[], metavar="T", help="also start at these (none)")
+    add("--start-timesteps", nargs="*", type=int, default=[], metavar="T", help="a stage's: also start there (none)")
     add("--early-stops", nargs="*", type=float, default=[0.001, 0.01], metavar="SHARE", help="(%(default)s)")
     add_machine(parser, results="where the files go (results/)")
     return parser

@@ -24,7 +24,7 @@ from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
 from nnunetv2_diffusion.scoring.calibration import case_calibration, expected_calibration_error
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.map_quality import case_quality
-from nnunetv2_diffusion.settings import Process, Sampling
+from nnunetv2_diffusion.settings import Process, Sampling, Settings
 
 DEFAULT = "default"
 SWEEPS = {
@@ -107,7 +107,14 @@ class ValidationCases:
             self.references[case] = read_volume(folder / f"{case}{ending}").array
 
     def measure(self, rows: Sequence[tuple[str, dict[str, float]]]) -> pd.DataFrame:
-        """A row for each setting, in the order given; the first one is what differences are taken from."""
+        """A row for each setting, in the order given; the first one is what differences are taken from.
+
+        Raises:
+            ValueError: a setting that the model cannot be sampled with, before anything is measured.
+        """
+        for _, overrides in rows:
+            network = self.jobs[0][0].diffusion_network
+            network.check_start(Settings(self.process, self.default.updated(overrides, self.process)))
         measured = []
         for predictor, items in self.jobs:  # caches and pools, before anything is timed
             self._predict(predictor, items[0])

@@ -48,7 +48,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sampling-steps", type=int, metavar="N", help="network evaluations a sample")
     group.add_argument("--ensemble-steps", type=int, metavar="T_S", help="last steps that are fused")
-    group.add_argument("--start-timestep", type=int, metavar="T", help="noisiest timestep visited")
+    group.add_argument("--start-timestep", type=int, metavar="T", help="noisiest timestep of a stage")
     group.add_argument("--seed", type=int, help="seed of the sampling noise")
     group.add_argument("--batch-size", type=int, metavar="B", help="samples the network takes at a time")
     group.add_argument(

@@ -38,6 +38,9 @@ class DiffusionNetwork(nn.Module):
         settings: of process, sampling and training.
         regions: heads are sigmoids (nnU-Net's region-based labels) rather than a softmax over labels.
 
+    Raises:
+        ValueError: settings that this network cannot start from, see `check_start`.
+
     Attributes:
         settings: `process` and `sampling` are parts of it; another sampling may be set at any time.
         batch_size: samples the denoiser takes at a time; None for all on a GPU, as many as fill the cache on a CPU.
@@ -54,6 +57,7 @@ class DiffusionNetwork(nn.Module):
 
     def __init__(self, denoiser: Denoiser, settings: Settings, regions: bool = False):
         super().__init__()
+        self.check_start(settings)
         self.denoiser = denoiser
         self.settings = settings
         self.batch_size: int | None = None
@@ -73,13 +77,25 @@ class DiffusionNetwork(nn.Module):
         """How images are predicted.
 
         Raises, where it is set:
-            ValueError: it does not fit the process.
+            ValueError: it does not fit the process or, see `check_start`, the network.
         """
         return self.settings.sampling
 
     @sampling.setter
     def sampling(self, sampling: Sampling) -> None:
-        self.settings = replace(self.settings, sampling=sampling)
+        settings = replace(self.settings, sampling=sampling)
+        self.check_start(settings)
+        self.settings = settings
+
+    @classmethod
+    def check_start(cls, settings: Settings) -> None:
+        """ValueError where sampling would start from pure noise at a timestep at which training saw a mask in it."""
+        last, start = settings.process.timesteps - 1, settings.sampling.first_timestep(settings.process)
+        if start < last:
+            raise ValueError(
+                f"start_timestep is {start}, but without a pre-segmentation sampling starts from pure noise, which "
+                f"training has seen at timestep {last} alone; leave it out"
+            )
 
     @property
     def heads(self) -> int:
@@ -211,6 +227,10 @@ class PreSegmentationNetwork(DiffusionNetwork):
         self.image_channels = image_channels
         self.head_labels = heads
         self.foreground_labels = foreground_labels
+
+    @classmethod
+    def check_start(cls, settings: Settings) -> None:
+        """Any timestep of the process will do: the mask is noised as far as training noised it there."""
 
     def condition(self, image: torch.Tensor) -> torch.Tensor:
         """The image without the previous stage's mask."""

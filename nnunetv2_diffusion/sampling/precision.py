@@ -25,6 +25,13 @@ def fast_bfloat16() -> bool:
     return any(supported is not None and supported() for supported in known)
 
 
+def computes_in(precision: str, device: torch.device) -> str:
+    """What the denoiser computes in: "float32", "bfloat16", or "auto" for what the caller set, see `autocast`."""
+    if precision != "auto" or device.type != "cpu":
+        return precision
+    return "bfloat16" if fast_bfloat16() else "float32"
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Where the denoiser runs.
 
@@ -33,8 +40,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
             set, which for nnU-Net is its own autocast on a GPU and float32 on the CPU.
         device: of the network.
     """
-    if precision == "auto":
-        if device.type != "cpu" or not fast_bfloat16():
-            return nullcontext()
-        precision = "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    chosen = computes_in(precision, device)
+    if chosen == "auto" or (precision == "auto" and chosen == "float32"):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bfloat16")

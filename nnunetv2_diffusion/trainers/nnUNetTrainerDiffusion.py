@@ -15,6 +15,7 @@ from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.diffusion import q_sample, to_x_start
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
+from nnunetv2_diffusion.sampling.precision import computes_in
 from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MaskTarget
@@ -26,6 +27,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
     """Base of the diffusion trainers; train with one of its subclasses."""
 
     settings = Settings()
+    network_class = DiffusionNetwork
     auxiliary_encoder = True
     epochs = 1000
     precision = "auto"
@@ -58,7 +60,8 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         """The trainer's settings with the configuration's `diffusion` block in place.
 
         Raises:
-            ValueError: the block is not valid, or asks for a prediction that the trainer's loss is not made for.
+            ValueError: the block is not valid, asks for a prediction that the trainer's loss is not made for, or for a
+                start that its network cannot take.
         """
         settings = cls.settings.updated(configuration_manager.configuration.get("diffusion"))
         own, asked = cls.settings.process.prediction, settings.process.prediction
@@ -67,6 +70,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
                 f"{cls.__name__} trains a denoiser that predicts {own}, but the configuration's diffusion block sets "
                 f"prediction to {asked}; remove it there, or name the trainer that predicts {asked}"
             )
+        cls.network_class.check_start(settings)
         return settings
 
     @classmethod
@@ -79,8 +83,9 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """The denoiser of the plan inside the module that nnU-Net sees; called by nnU-Net to train and to predict."""
+        settings = cls.configured_settings(configuration_manager)
         denoiser = Denoiser(configuration_manager, num_input_channels, num_output_channels, cls.auxiliary_encoder)
-        return DiffusionNetwork(denoiser, cls.configured_settings(configuration_manager))
+        return cls.network_class(denoiser, settings)
 
     def initialize(self) -> None:
         """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""
@@ -91,7 +96,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         network = self.diffusion_network
         network.regions.fill_(self.label_manager.has_regions)
         network.precision = self.precision
-        self.alphas_cumprod = network.alphas_cumprod.to(self.device, torch.float32)
+        self.alphas_cumprod = network.alphas_cumprod.float().to(self.device)  # MPS has no float64
         let_pretrained_weights_fit_in_part(self.print_to_log_file)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
@@ -122,6 +127,8 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
     def on_train_start(self) -> None:
         """As nnU-Net; pretrained weights bring the label type of the dataset that they were trained on."""
         super().on_train_start()
+        if self.device.type == "cpu":
+            self.print_to_log_file(f"The denoiser computes in {computes_in(self.precision, self.device)}.")
         self.diffusion_network.regions.fill_(self.label_manager.has_regions)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:

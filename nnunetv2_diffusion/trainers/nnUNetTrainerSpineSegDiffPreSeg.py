@@ -23,6 +23,8 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
     stays.
     """
 
+    network_class = PreSegmentationNetwork
+
     def __init__(
         self,
         plans: dict,
@@ -60,9 +62,9 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
         """The denoiser of the plan over the image alone; the appended mask channels become x_t."""
         block = pre_segmentation_block(configuration_manager)
         image_channels = num_input_channels - len(block["foreground_labels"])
-        denoiser = Denoiser(configuration_manager, image_channels, num_output_channels, cls.auxiliary_encoder)
         settings = cls.configured_settings(configuration_manager)
-        return PreSegmentationNetwork(denoiser, settings, image_channels, block["heads"], block["foreground_labels"])
+        denoiser = Denoiser(configuration_manager, image_channels, num_output_channels, cls.auxiliary_encoder)
+        return cls.network_class(denoiser, settings, image_channels, block["heads"], block["foreground_labels"])
 
     def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The mask that is noised, [B, K, H, W] in [-1, 1]: the pre-segmentation."""

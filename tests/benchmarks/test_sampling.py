@@ -70,6 +70,13 @@ def test_dice_of_the_sweep_is_that_of_the_masks_that_validate_writes(tiny: TinyP
     assert measured == pytest.approx(sum(scores) / len(scores))
 
 
+def test_a_start_that_the_model_cannot_take_is_refused_before_anything_is_measured(tiny: TinyProject):
+    cases = ValidationCases(tiny.model(), [0], torch.device("cpu"))
+    with pytest.raises(ValueError, match="start_timestep is 500, but without a pre-segmentation"):
+        cases.measure([("default", {}), ("start_timestep", {"start_timestep": 500})])
+    assert cases.jobs[0][0].slices == 0
+
+
 def test_a_model_without_folds_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert sampling.main(["--model", str(tmp_path), "--name", "none"]) == 2
     error = capsys.readouterr().err

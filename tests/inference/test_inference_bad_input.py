@@ -49,6 +49,7 @@ def one_line(capfd: pytest.CaptureFixture, command: str = "predict") -> str:
         (("--seed", -1), "seed must be a whole number from 0 to 2147483647, not -1"),
         (
             ("--start-timestep", 500),
+            "start_timestep is 500, but without a pre-segmentation sampling starts",
         ),
         (("--start-timestep", 1000), r"start_timestep must lie in 0 \.\.\. 999, not 1000"),
         (("--batch-size", 0), "--batch-size must be at least 1, not 0"),

@@ -71,7 +71,6 @@ def test_seeds_and_other_settings_reach_the_sampling(model: Path, unseen: Path, 
         "samples": ("--samples", 2),
         "steps": ("--sampling-steps", 3),
         "fused": ("--ensemble-steps", 1),
-        "start": ("--start-timestep", 500),
     }
     seen = [volumes(sequential, "uncertainty")["larger"]]
     for name, flag in flags.items():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers.network_samples import images, network, sampled
+from nnunetv2_diffusion.networks import PreSegmentationNetwork
 from nnunetv2_diffusion.settings import Process, Sampling
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -113,3 +114,18 @@ def test_another_sampling_may_be_set_as_long_as_it_fits_the_process():
     assert (net.settings.sampling, net.process.timesteps) == (Sampling(samples=2), 20)
     with pytest.raises(ValueError, match="only 20 timesteps can be visited"):
         net.sampling = Sampling(sampling_steps=21)
+    assert net.settings.sampling == Sampling(samples=2)
+
+
+def test_pure_noise_is_no_start_at_a_timestep_at_which_training_saw_a_mask():
+    message = r"start_timestep is 12, .* pure noise, which training has seen at timestep 19 alone; leave it out"
+    net = network(sampled(Process(timesteps=20), start_timestep=19))
+    with pytest.raises(ValueError, match=message):
+        net.sampling = Sampling(start_timestep=12)
+    assert net.sampling.start_timestep == 19
+    early = sampled(Process(timesteps=20), start_timestep=12)
+    with pytest.raises(ValueError, match=message):
+        network(early)
+    stage = PreSegmentationNetwork(net.denoiser, early, 1, [[0], [1], [2]], [1, 2])
+    stage.sampling = Sampling(start_timestep=5)
+    assert stage.sampling.start_timestep == 5

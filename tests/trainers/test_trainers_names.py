@@ -135,6 +135,15 @@ def test_pre_segmentation_refuses_a_configuration_without_a_previous_stage(tiny:
     assert set(tiny.root.rglob("*")) == before
 
 
+def test_a_start_from_noise_that_training_does_not_see_is_refused_before_anything_is_written(tiny: TinyProject):
+    plans, dataset_json = plans_of(tiny, tiny.dataset())
+    plans["configurations"]["2d"]["diffusion"] = {"start_timestep": 300}
+    before = set(tiny.root.rglob("*"))
+    with pytest.raises(ValueError, match="start_timestep is 300, but without a pre-segmentation"):
+        nnUNetTrainerSpineSegDiff(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    assert set(tiny.root.rglob("*")) == before
+
+
 def test_a_diffusion_block_in_the_plans_overrides_the_trainers_settings(tiny: TinyProject):
     plans, dataset_json = plans_of(tiny, tiny.dataset())
     plans["configurations"]["2d"]["diffusion"] = {

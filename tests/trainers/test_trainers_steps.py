@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers.nnunet_samples import TinyProject
+from helpers.nnunet_samples import TinyProject, threads_for_processes
 from helpers.trainer_samples import batch, trainer_of
 from nnunetv2_diffusion.networks import NoisedImage
 from nnunetv2_diffusion.planning.planner import add_configurations
@@ -225,3 +225,14 @@ def test_ddp_takes_the_networks_steps_and_its_ensemble(tiny: TinyProject, tmp_pa
             torch.testing.assert_close(parallel(noised.image), network(noised.image))
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_log_says_what_a_cpu_computes_in(tiny: TinyProject, tmp_path, monkeypatch: pytest.MonkeyPatch, fast: bool):
+    monkeypatch.setattr("nnunetv2_diffusion.sampling.precision.fast_bfloat16", lambda: fast)
+    trainer = trainer_of(tiny)
+    trainer.output_folder, trainer.log_file = str(tmp_path), str(tmp_path / "training_log.txt")
+    with threads_for_processes():
+        trainer.on_train_start()
+    said = "The denoiser computes in bfloat16." if fast else "The denoiser computes in float32."
+    assert said in (tmp_path / "training_log.txt").read_text()
