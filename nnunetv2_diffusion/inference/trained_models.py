@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
+from nnunetv2_diffusion.inference.trainer_search import find_trainer
 from nnunetv2_diffusion.nnunet_names import (
     DATASET_FILE,
     PLANS_FILE,
@@ -23,11 +23,9 @@ from nnunetv2_diffusion.nnunet_names import (
     dataset_folder,
     fold_folder,
     folds_with,
-    make_trainers_known,
     model_folders,
     nnunet_folder,
 )
-from nnunetv2_diffusion.torch_plugin import prepare_search
 
 _COPY_AGAIN = "copy the model's folder again"
 
@@ -129,9 +127,7 @@ def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, t
     if name not in plans_manager.available_configurations:
         raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
     configuration = plans_manager.get_configuration(name)
-    make_trainers_known()
-    prepare_search()
-    network = recursive_find_trainer_class_by_name(first["trainer_name"]).build_network_architecture(
+    network = find_trainer(first["trainer_name"]).build_network_architecture(
         plans_manager,
         configuration,
         determine_num_input_channels(plans_manager, configuration, dataset_json),
