@@ -98,6 +98,15 @@ class DiffusionPredictor(nnUNetPredictor):
             check_reader_writer(self.plans_manager)
         self._configure_sampling()
 
+    def manual_initialization(self, *arguments) -> None:
+        """As nnU-Net's, with its arguments. Where nnUNet_compile asks for it the denoiser is compiled, as in training:
+        not the sampling loop around it, which is Python and the same at every step."""
+        super().manual_initialization(*arguments)
+        network = self.diffusion_network
+        if network is not None and isinstance(self.network, OptimizedModule):
+            self.network = network
+            network.denoiser.compile()
+
     def _configure_sampling(self) -> None:
         network = self.diffusion_network
         if network is None:
