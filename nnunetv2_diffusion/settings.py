@@ -171,6 +171,8 @@ class Training(_Checked):
         learning_rate: of AdamW, at its start (paper, tables 4 and 7: 1e-4).
         recycling: share of the training steps that noise the denoiser's own prediction from pure noise in place of the
             true mask (Fu et al. 2023), as sampling does; 0 (the paper) to 1.
+        checkpoint_activations: compute every stage again in the backward pass in place of keeping its activations:
+            less memory, more time, the same gradients.
 
     Raises:
         ValueError: a value out of range.
@@ -178,6 +180,7 @@ class Training(_Checked):
 
     learning_rate: float = _setting(1e-4, _INSIDE)
     recycling: float = _setting(0.0, _SHARE)
+    checkpoint_activations: bool = _setting(False, _SWITCH)
 
 
 # What does nothing beside which other values; refused where it is named, since somebody expects it to do something.

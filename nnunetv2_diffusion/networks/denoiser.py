@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_diffusion.networks.timestep_embedding import StageModulation, TimestepEmbedding
 
@@ -23,6 +24,8 @@ class Denoiser(nn.Module):
         image_channels: channels of the image that conditions the denoiser.
         heads: K, channels of x_t and of the prediction.
         auxiliary_encoder: build the second encoder.
+        checkpoint_activations: of a stage keep what goes into it alone, and compute it again in the backward pass
+            (Chen et al. 2016): gradients stay the same.
 
     Raises:
         ValueError: a 3D configuration, or an architecture without encoder and decoder stages.
@@ -34,8 +37,10 @@ class Denoiser(nn.Module):
         image_channels: int,
         heads: int,
         auxiliary_encoder: bool = True,
+        checkpoint_activations: bool = False,
     ):
         super().__init__()
+        self.checkpoint_activations = checkpoint_activations
         unet = _planned_unet(configuration, image_channels + heads, heads)
         self.encoder, self.decoder = unet.encoder, unet.decoder
         # The decoder keeps a second reference to the encoder, which would list every weight twice in checkpoints, and
@@ -54,7 +59,14 @@ class Denoiser(nn.Module):
 
         They depend on the image alone: compute them once and hand them to every step and every sample.
         """
-        return [] if self.image_encoder is None else self.image_encoder(image)
+        if self.image_encoder is None:
+            return []
+        if not self._checkpoints:
+            return self.image_encoder(image)
+        features = [_stem(self.image_encoder, image)]
+        for stage in self.image_encoder.stages:
+            features.append(self._stage(stage, features[-1]))
+        return features[1:]
 
     def forward(
         self,
@@ -70,16 +82,27 @@ class Denoiser(nn.Module):
         skips = self._encode(torch.cat([image, x_t], dim=1), embedding, image_features)
         return self._decode(skips, embedding)
 
+    @property
+    def _checkpoints(self) -> bool:
+        return self.checkpoint_activations and self.training and torch.is_grad_enabled()
+
+    def _stage(self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        return checkpoint(function, *inputs, use_reentrant=False) if self._checkpoints else function(*inputs)
+
     def _encode(
         self, x: torch.Tensor, embedding: torch.Tensor, image_features: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        stem = getattr(self.encoder, "stem", None)
-        x = x if stem is None else stem(x)
+        x = _stem(self.encoder, x)
         skips = []
         for i, (stage, modulation) in enumerate(zip(self.encoder.stages, self.encoder_modulations, strict=True)):
-            x = modulation(stage(x), embedding)
-            if image_features:
-                x = x + image_features[i]
+
+            def modulated(
+                x: torch.Tensor, features: torch.Tensor | None = None, *, stage=stage, modulation=modulation
+            ) -> torch.Tensor:
+                x = modulation(stage(x), embedding)
+                return x if features is None else x + features
+
+            x = self._stage(modulated, x, *image_features[i : i + 1])
             skips.append(x)
         return skips
 
@@ -88,8 +111,20 @@ class Denoiser(nn.Module):
         x = skips[-1]
         stages = zip(decoder.transpconvs, decoder.stages, self.decoder_modulations, skips[-2::-1], strict=True)
         for upsample, stage, modulation, skip in stages:
-            x = modulation(stage(torch.cat([upsample(x), skip], dim=1)), embedding)
+
+            def modulated(
+                x: torch.Tensor, skip: torch.Tensor, *, upsample=upsample, stage=stage, modulation=modulation
+            ) -> torch.Tensor:
+                return modulation(stage(torch.cat([upsample(x), skip], dim=1)), embedding)
+
+            x = self._stage(modulated, x, skip)
         return decoder.seg_layers[-1](x)
+
+
+def _stem(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What comes before a residual encoder's stages; a plain one has none."""
+    stem = getattr(encoder, "stem", None)
+    return x if stem is None else stem(x)
 
 
 def _planned_unet(configuration: ConfigurationManager, input_channels: int, heads: int) -> nn.Module:

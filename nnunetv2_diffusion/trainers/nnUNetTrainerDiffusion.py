@@ -84,8 +84,16 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
     ) -> nn.Module:
         """The denoiser of the plan inside the module that nnU-Net sees; called by nnU-Net to train and to predict."""
         settings = cls.configured_settings(configuration_manager)
-        denoiser = Denoiser(configuration_manager, num_input_channels, num_output_channels, cls.auxiliary_encoder)
+        denoiser = cls.build_denoiser(configuration_manager, num_input_channels, num_output_channels, settings)
         return cls.network_class(denoiser, settings)
+
+    @classmethod
+    def build_denoiser(
+        cls, configuration_manager: ConfigurationManager, image_channels: int, heads: int, settings: Settings
+    ) -> Denoiser:
+        """The plan's denoiser over [image, x_t]."""
+        checkpointed = settings.training.checkpoint_activations
+        return Denoiser(configuration_manager, image_channels, heads, cls.auxiliary_encoder, checkpointed)
 
     def initialize(self) -> None:
         """As nnU-Net, but compile the denoiser's step instead of the whole module, whose sampling loop is Python."""

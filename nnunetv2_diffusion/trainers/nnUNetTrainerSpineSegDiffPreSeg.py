@@ -9,7 +9,7 @@ from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_diffusion.networks import Denoiser, PreSegmentationNetwork
+from nnunetv2_diffusion.networks import PreSegmentationNetwork
 from nnunetv2_diffusion.nnunet_names import ModelName, next_stage_folder, stage_name
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.pre_segmentations import check_pre_segmentations
@@ -63,7 +63,7 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
         block = pre_segmentation_block(configuration_manager)
         image_channels = num_input_channels - len(block["foreground_labels"])
         settings = cls.configured_settings(configuration_manager)
-        denoiser = Denoiser(configuration_manager, image_channels, num_output_channels, cls.auxiliary_encoder)
+        denoiser = cls.build_denoiser(configuration_manager, image_channels, num_output_channels, settings)
         return cls.network_class(denoiser, settings, image_channels, block["heads"], block["foreground_labels"])
 
     def x_start(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
