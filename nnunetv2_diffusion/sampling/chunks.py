@@ -10,7 +10,16 @@ import torch
 
 # A larger batch gains nothing on a CPU once it fills the cache: one slice of 320 x 320, six of 128 x 128.
 CPU_PIXELS = 320 * 320
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+# PyTorch's own words (CUDA, MPS, CPU), and the states in which cuDNN and cuBLAS end where they get no memory; cuBLAS
+# says of a handle that it could not allocate only that it is not initialized.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "status_alloc_failed",
+    "allocation_failed",
+    "cublas_status_not_initialized",
+)
 
 Result = TypeVar("Result")
 
@@ -49,6 +58,8 @@ def run_in_chunks(run: Callable[[slice], Result], count: int, size: int) -> tupl
         warnings.warn(f"out of memory: going on with {size} samples at a time", RuntimeWarning, stacklevel=2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
     return results, size
 
 
