@@ -70,6 +70,18 @@ TRAINING_NOTES = (
     "PyTorch; GPU: allocated)."
 )
 
+ACTIVATIONS_COLUMNS = {
+    "architecture": "architecture",
+    "network": "network",
+    "kept_mib": "MiB after the forward pass",
+    "peak_mib": "MiB in the backward pass, at most",
+    "times_nnunet": "times nnU-Net's",
+}
+ACTIVATIONS_NOTES = (
+    "Of one image, in float32, counted by what autograd holds; weights, gradients and the optimiser come on top. With "
+    "`checkpoint_activations` the largest stage, which the backward pass computes again, is counted in."
+)
+
 
 def write_inference(
     rows: Sequence[dict[str, Any]], folder: Path, *, stem: str, device: str, about: str, command: str
@@ -106,6 +118,22 @@ def write_scaling(
     parts += ["## Converter", _markdown(pd.DataFrame(conversions), CONVERTER_COLUMNS, False)]
     text = "\n\n".join(parts) + "\n"
     write_text(text, folder / "scaling.md")
+    return text
+
+
+def write_activations(rows: Sequence[dict[str, Any]], folder: Path, about: str, command: str) -> str:
+    """activations.csv and activations.md; returns the markdown."""
+    of_machine = machine("cpu")
+    table = pd.DataFrame(rows)
+    write_csv(table.assign(**of_machine, about=about, command=command), folder / "activations.csv")
+    parts = [
+        "# Activations that a training step keeps",
+        ACTIVATIONS_NOTES,
+        f"{about}; {of_machine['date']}.\n\n    {command}",
+        _markdown(table, ACTIVATIONS_COLUMNS, False),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    write_text(text, folder / "activations.md")
     return text
 
 

@@ -16,6 +16,7 @@ from nnunetv2_diffusion.planning.architectures import (
     small_iisdm_configuration,
     spinesegdiff_configuration,
 )
+from nnunetv2_diffusion.planning.memory import memory_advice
 from nnunetv2_diffusion.planning.plans_file import find_plans_file, read_planned, read_plans, write_plans
 from nnunetv2_diffusion.planning.reminders import validation_reminders
 from nnunetv2_diffusion.planning.stages import (
@@ -42,14 +43,16 @@ def plan_dataset(dataset: str | int, plans_name: str = PLANS, **choices: Any) ->
         choices: the keyword arguments of `add_configurations`.
 
     Returns:
-        What was changed ("nothing changed" where nothing was), then which trained folds must validate again.
+        What was changed ("nothing changed" where nothing was), whether the GPU that nnU-Net planned for is enough, and
+        which trained folds must validate again.
 
     Raises:
         ValueError, OSError: as `find_plans_file` and `add_configurations`.
     """
     plans_file = find_plans_file(dataset, plans_name)
     changes = add_configurations(plans_file, **choices)
-    return (changes or [f"{plans_file}: nothing changed"]) + validation_reminders(plans_file)
+    advice = memory_advice(read_plans(plans_file))
+    return [*(changes or [f"{plans_file}: nothing changed"]), *advice, *validation_reminders(plans_file)]
 
 
 def add_configurations(
