@@ -188,6 +188,11 @@ class TestKnownDistribution:
         assert np.isnan([row["ged_unbiased"], row["energy_score_fair"], row["sample_diversity"]]).all()
         assert np.isnan([row["pairwise_dice"], row["ncc_error"]]).all()
 
+    def test_the_mean_over_structures_is_that_of_their_own_distances(self):
+        drawn = drawings()
+        row = case_distribution(drawn[[0, 3, 5]], drawn[[1, 6]], THREE)
+        assert row["ged"] == pytest.approx(np.mean([row[f"ged_{name}"] for name in THREE.structures]))
+
     def test_pixels_drawn_one_by_one_score_worse_than_whole_masks(self):
         rng = np.random.default_rng(5)
         drawn = drawings()
