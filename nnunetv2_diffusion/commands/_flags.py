@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, PLANS, SPINESEGDIFF, ModelName, default_trainer
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, PLANS, SAMPLES, SPINESEGDIFF, ModelName, default_trainer
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.inference.runtime import Runtime
@@ -56,6 +56,16 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "float32", "bfloat16"],
         default="auto",
         help="of the network; auto: bfloat16 where the processor is fast at it, nnU-Net's own on a GPU",
+    )
+
+
+def add_samples_argument(parser: argparse.ArgumentParser) -> None:
+    """The flag that keeps what is drawn."""
+    parser.add_argument(
+        "--save-samples",
+        action="store_true",
+        help=f"also write each sample's mask: <case>_{SAMPLES}.nii.gz in the masks' folder {SAMPLES}, a label map with "
+        "one dimension more; of several folds one after the other",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
+    add_samples_argument,
     add_sampling_arguments,
     named_model,
     runtime_of,
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write <case>_variance.nii.gz and <case>_mutual_information.nii.gz",
     )
+    add_samples_argument(parser)
     parser.add_argument("-step_size", type=float, default=0.5, help="step of the sliding window; default: %(default)s")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring of the samples")
     parser.add_argument("--verbose", action="store_true")
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         sampling_overrides(args),
         uncertainty=args.uncertainty,
         disagreement=args.disagreement,
+        save_samples=args.save_samples,
         runtime=runtime_of(args),
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,

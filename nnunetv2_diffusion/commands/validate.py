@@ -6,6 +6,7 @@ import argparse
 
 from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
+    add_samples_argument,
     add_sampling_arguments,
     named_model,
     runtime_of,
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, which folds, which sampling settings."""
     add_model_arguments(parser)
     add_sampling_arguments(parser)
+    add_samples_argument(parser)
     parser.add_argument("--npz", action="store_true", help="also write the fused probabilities, <case>.npz")
     parser.add_argument("-nps", type=int, default=1, help="processes that export; default: %(default)s")
 
@@ -31,7 +33,9 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("fold `all` has no validation cases of its own; name folds by number")
     runtime = runtime_of(args)
     for fold in args.f:
-        predictor = DiffusionPredictor(sampling_overrides(args), uncertainty=True, runtime=runtime)
+        predictor = DiffusionPredictor(
+            sampling_overrides(args), uncertainty=True, save_samples=args.save_samples, runtime=runtime
+        )
         predictor.initialize_from_trained_model_folder(folder, [fold], args.chk)
         written = predict_validation(
             predictor, folder, int(fold), save_probabilities=args.npz, export_processes=args.nps

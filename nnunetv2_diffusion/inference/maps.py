@@ -14,7 +14,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_imag
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_diffusion.imaging.writing import write_image
-from nnunetv2_diffusion.nnunet_names import MAPS
+from nnunetv2_diffusion.nnunet_names import MAPS, samples_file
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ def map_file(output: str, name: str) -> Path:
     return Path(output).parent / MAPS / f"{Path(output).name}_{name}.nii.gz"
 
 
-def is_written(output: str, endings: Sequence[str], map_names: Sequence[str]) -> bool:
-    """Whether a case's files of these endings, and its maps, are there; `output` is their path without an ending."""
+def is_written(output: str, endings: Sequence[str], map_names: Sequence[str], samples: bool) -> bool:
+    """Whether a case's files of these endings, its maps, and its samples if they are wanted, are there.
+
+    `output` is their path without an ending.
+    """
     files = [*(Path(f"{output}{ending}") for ending in endings), *(map_file(output, name) for name in map_names)]
+    files += [samples_file(Path(output).parent, Path(output).name)] * samples
     return all(file.is_file() for file in files)
 
 
@@ -82,31 +86,35 @@ def maps_on_image_grid(
 
 
 def check_reader_writer(plans_manager: PlansManager) -> None:
-    """Raise ValueError, before anything is predicted, where maps cannot be written for the plan's reader."""
+    """Raise ValueError, before anything is predicted, where the plan's reader allows neither maps nor samples."""
     name = plans_manager.plans["image_reader_writer"]
     if name.startswith("Nibabel"):
         raise ValueError(
-            f"uncertainty maps are written for images read with SimpleITKIO, but the plans name {name}; plan the "
+            f"maps and samples are written for images read with SimpleITKIO, but the plans name {name}; plan the "
             'dataset again with "overwrite_image_reader_writer": "SimpleITKIO" in dataset.json'
         )
 
 
 def write_map(values: np.ndarray, properties: dict, file: Path) -> None:
-    """Write one map as float32 NIfTI on the grid of the image it was made for.
+    """Write one map [slices, rows, columns] as float32 NIfTI on the grid of the image it was made for."""
+    write_image(on_image_grid(values.astype(np.float32), properties), file)
+
+
+def on_image_grid(values: np.ndarray, properties: dict) -> sitk.Image:
+    """An array with the geometry of the image that it was made for.
 
     Args:
         values: [slices, rows, columns] as SimpleITK orders arrays.
         properties: nnU-Net's of the case; its `sitk_stuff` holds the geometry (unit spacing without it).
-        file: ends in .nii.gz.
     """
     geometry = properties.get(
         "sitk_stuff", {"spacing": (1.0,) * 3, "origin": (0.0,) * 3, "direction": np.eye(3).ravel()}
     )
     two_dimensional = len(geometry["spacing"]) == 2
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values[0] if two_dimensional else values, dtype=np.float32))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values[0] if two_dimensional else values))
     image.SetSpacing(tuple(geometry["spacing"]))
     image.SetOrigin(tuple(geometry["origin"]))
     image.SetDirection(tuple(float(value) for value in geometry["direction"]))
     if "original_orientation" in geometry:
         image = sitk.DICOMOrient(image, geometry["original_orientation"])
-    write_image(image, file)
+    return image

@@ -1,4 +1,4 @@
-"""nnU-Net's sliding window with maps: volumes -> tiles -> batches of them -> blended (logits, maps), returned.
+"""nnU-Net's sliding window with maps: volumes -> tiles -> batches of them -> blended (logits, maps, …), returned.
 
 The steps, the Gaussian, the padding and half-precision sums in nnU-Net's order are nnU-Net's own, so that its
 `nnUNetv2_predict` gives the same logits to the last bit. New are the batches, also across volumes, and the maps.
@@ -15,7 +15,8 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from tqdm import tqdm
 
-PredictTiles = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Prediction = tuple[torch.Tensor, ...]
+PredictTiles = Callable[[torch.Tensor], Prediction]
 
 
 class TiledVolume(NamedTuple):
@@ -79,29 +80,31 @@ class SlidingWindow:
 
     def predict(
         self, volumes: Sequence[TiledVolume], predict_tiles: PredictTiles, tiles_at_a_time: int, sums_on: torch.device
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> list[Prediction]:
         """Predict the tiles of all volumes, in batches, and blend them.
 
         Args:
             volumes: what `cut` gave.
-            predict_tiles: tiles [B, C, H, W] or [B, C, D, H, W] -> logits [B, K, ...] and maps [B, M, ...].
+            predict_tiles: tiles [B, C, H, W] or [B, C, D, H, W] -> logits [B, K, ...], maps [B, M, ...], and whatever
+                else there is of probabilities [B, P, ...].
             tiles_at_a_time: largest B.
             sums_on: the device that holds volumes and sums.
 
         Returns:
-            Of each volume, on the CPU, logits [K, z, y, x] in half precision and maps [M, z, y, x] in float32.
+            Of each volume, on the CPU, logits [K, z, y, x] in half precision, maps [M, z, y, x] in float32, and the
+            rest [P, z, y, x] in half precision.
 
         Raises:
             RuntimeError: logits beyond half precision, or memory that runs out.
         """
-        blends: dict[int, tuple[Blend, Blend]] = {}
+        blends: dict[int, list[Blend]] = {}
         for numbers, slicers, tiles in self._batches(volumes, tiles_at_a_time, sums_on):
             for number, slicer, *predicted in zip(numbers, slicers, *predict_tiles(tiles), strict=True):
                 if number not in blends:
                     blends[number] = self._blends(volumes[number].padded.shape[1:], predicted, sums_on)
                 for blend, tile in zip(blends[number], predicted, strict=True):
                     blend.add(tile, slicer)
-        return [self._blended(*blends[number], volume.inside) for number, volume in enumerate(volumes)]
+        return [self._blended(blends[number], volume.inside) for number, volume in enumerate(volumes)]
 
     def _batches(
         self, volumes: Sequence[TiledVolume], size: int, sums_on: torch.device
@@ -116,21 +119,18 @@ class SlidingWindow:
                 yield numbers, slicers, batch.to(self.device)
                 bar.update(len(batch))
 
-    def _blends(
-        self, shape: Sequence[int], predicted: Sequence[torch.Tensor], sums_on: torch.device
-    ) -> tuple[Blend, Blend]:
-        """Sums for logits in half precision, as nnU-Net's, and for maps in float32."""
+    def _blends(self, shape: Sequence[int], predicted: Sequence[torch.Tensor], sums_on: torch.device) -> list[Blend]:
+        """Sums for logits in half precision, as nnU-Net's, for maps in float32, for the rest in half precision."""
         patch = tuple(self.patch_size)
         if self.use_gaussian:
             weight = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, device=sums_on)
         else:
             weight = torch.ones(patch, dtype=torch.half, device=sums_on)
-        logits, maps = predicted
-        return Blend((len(logits), *shape), weight), Blend((len(maps), *shape), weight.float())
+        weights = [weight, weight.float(), *[weight] * (len(predicted) - 2)]
+        return [Blend((len(values), *shape), one) for values, one in zip(predicted, weights, strict=True)]
 
-    def _blended(self, logits: Blend, maps: Blend, inside: tuple[slice, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        means = logits.mean()
-        if torch.isinf(means).any():
+    def _blended(self, blends: Sequence[Blend], inside: tuple[slice, ...]) -> Prediction:
+        means = [blend.mean() for blend in blends]
+        if torch.isinf(means[0]).any():
             raise RuntimeError("a logit is beyond half precision, in which nnU-Net adds up overlapping tiles")
-        unpadded = (slice(None), *inside)
-        return means[unpadded].cpu(), maps.mean()[unpadded].cpu()
+        return tuple(mean[(slice(None), *inside)].cpu() for mean in means)

@@ -139,7 +139,7 @@ class DiffusionNetwork(nn.Module):
         return pred_x_start(prediction, output.float(), x_t, alpha_cumprod, bool(self.regions))
 
     @torch.compiler.disable(recursive=False)
-    def predict(self, image: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
+    def predict(self, image: torch.Tensor, disagreement: bool = False, samples: bool = False) -> EnsembleMaps:
         """Draw S samples of every image of [B, C, H, W] and fuse them, see `Sampler.predict`."""
         sampler = Sampler(
             self,
@@ -150,7 +150,7 @@ class DiffusionNetwork(nn.Module):
             batch_size=self.batch_size,
             precision=self.precision,
         )
-        maps = sampler.predict(image, disagreement)
+        maps = sampler.predict(image, disagreement, samples)
         self.batch_size = sampler.batch_size
         return maps
 

@@ -17,12 +17,14 @@ SMALLEST_PROBABILITY = 1e-6
 @dataclass(frozen=True)
 class EnsembleMaps:
     """A prediction: logits [B, K, H, W] for nnU-Net, uncertainty [B, H, W] in [0, 1], and where asked for the variance
-    over samples and the mutual information between sample and label, [B, H, W] each."""
+    over samples and the mutual information between sample and label, [B, H, W] each, and the probabilities of the
+    finished samples, [S, B, K, H, W]."""
 
     logits: torch.Tensor
     uncertainty: torch.Tensor
     variance: torch.Tensor | None = None
     mutual_information: torch.Tensor | None = None
+    samples: torch.Tensor | None = None
 
 
 def probabilities_to_logits(probabilities: torch.Tensor, regions: bool) -> torch.Tensor:

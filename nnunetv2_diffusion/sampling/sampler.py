@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -121,8 +122,8 @@ class Sampler:
 
     @torch.no_grad()
     @torch.compiler.disable(recursive=False)
-    def predict(self, images: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
-        """Draw S samples of every image of [B, C, H, W] and fuse them.
+    def predict(self, images: torch.Tensor, disagreement: bool = False, samples: bool = False) -> EnsembleMaps:
+        """Draw S samples of every image of [B, C, H, W] and fuse them; with `samples` they are returned, too.
 
         Each sample sees the image in a mirroring of its own, undone before samples are averaged; the image is encoded
         once for each mirrored view, whatever S and the number of steps.
@@ -133,7 +134,7 @@ class Sampler:
             for number, probabilities in enumerate(self._probabilities(images)):
                 if number >= first_fused:
                     ensemble.update(probabilities)
-        return ensemble.maps()
+        return replace(ensemble.maps(), samples=probabilities if samples else None)
 
     def _probabilities(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         """[S, B, K, H, W] of each of the sampling steps; the last one again and again where sampling stops early."""

@@ -2,8 +2,8 @@
 
 One rule for what is absent holds in all measures of distributions: two masks without a structure agree on it (IoU and
 Dice 1, distance 0), and a mean over structures takes those that at least one of the maps at hand shows, the same for
-every pair. So each distance is of negative type (Sriperumbudur et al. 2011 call such an energy distance an MMD), which
-the generalised energy distance needs to be at least 0; a mean over other structures for every pair would not be.
+every pair. So the mean distance is of negative type, as the generalised energy distance needs to be at least 0
+(Sejdinovic et al. 2013); a mean over other structures for every pair would not be.
 """
 
 from __future__ import annotations

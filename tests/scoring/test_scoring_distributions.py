@@ -106,6 +106,14 @@ class TestEnergy:
         assert generalised_energy_distance(between, samples, references, unbiased=True) == pytest.approx(0.2)
         assert np.isnan(generalised_energy_distance(between[:1], np.zeros((1, 1)), references, unbiased=True))
 
+    def test_never_below_zero_whatever_is_absent(self):
+        """Of tiny maps in which structures are often absent from one mask or from both."""
+        rng = np.random.default_rng(8)
+        for _ in range(200):
+            maps = rng.choice(4, p=[0.7, 0.1, 0.1, 0.1], size=(5, 4))
+            row = case_distribution(maps[:3], maps[3:], THREE)
+            assert np.isnan(row["ged"]) or row["ged"] >= -1e-12
+
     def test_score_by_hand(self):
         to_reference, samples = np.array([0.2, 0.6]), np.array([[0, 0.3], [0.3, 0]])
         assert energy_score(to_reference, samples) == pytest.approx(0.4 - 0.15 / 2)
@@ -187,6 +195,11 @@ class TestKnownDistribution:
         assert row["energy_score"] == pytest.approx(1 / 6)
         assert np.isnan([row["ged_unbiased"], row["energy_score_fair"], row["sample_diversity"]]).all()
         assert np.isnan([row["pairwise_dice"], row["ncc_error"]]).all()
+
+    def test_the_mean_over_structures_is_that_of_their_own_distances(self):
+        drawn = drawings()
+        row = case_distribution(drawn[[0, 3, 5]], drawn[[1, 6]], THREE)
+        assert row["ged"] == pytest.approx(np.mean([row[f"ged_{name}"] for name in THREE.structures]))
 
     def test_pixels_drawn_one_by_one_score_worse_than_whole_masks(self):
         rng = np.random.default_rng(5)
