@@ -51,10 +51,10 @@ UNITS = {
 # What is measured where: shares of the depth from its anterior end, and of half the height from the middle.
 ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP = (0.05, 0.25), (0.40, 0.60), (0.75, 0.95)
 WHOLE_STRIP = (0.05, 0.95)
-WALL_STRIP = (0.35, 0.85)
+WALL_STRIP = (0.15, 0.90)
 WAIST_STRIP = 0.25
 # mm along the canal over which a width is averaged
-CANAL_WINDOW = 3.0
+CANAL_WINDOW = 5.0
 # Below it a shift is within the spread of healthy spines and of the measurement, and no slip is graded.
 LEAST_SLIP = 3.0
 

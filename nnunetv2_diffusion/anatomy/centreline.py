@@ -64,12 +64,12 @@ class Centreline:
 
 def pixel_points(shape: tuple[int, int], spacing: tuple[float, float]) -> np.ndarray:
     """The places (s, a) in mm of a slice's pixels, [z, y, 2]."""
-    return np.stack(np.meshgrid(*(np.arange(n) * step for n, step in zip(shape, spacing, strict=True)), indexing="ij"), -1)
+    return np.stack(
+        np.meshgrid(*(np.arange(n) * step for n, step in zip(shape, spacing, strict=True)), indexing="ij"), -1
+    )
 
 
-def centreline(
-    canal: np.ndarray, vertebrae: np.ndarray, discs: np.ndarray, spacing: tuple[float, float]
-) -> Centreline:
+def centreline(canal: np.ndarray, vertebrae: np.ndarray, discs: np.ndarray, spacing: tuple[float, float]) -> Centreline:
     """The canal's middle, row by row and smoothed; without a canal a curve behind the bodies.
 
     Args:

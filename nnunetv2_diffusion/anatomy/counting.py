@@ -1,4 +1,4 @@
-"""Counts bodies and discs along the spine, leaving a number for one that must lie in a gap, and says what does not fit."""
+"""Counts bodies and discs along the spine, leaves a number for one that a gap must hold, says what does not fit."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def _real_discs(discs: list[Piece], bodies: list[Piece], count: Count) -> list[P
     """The pieces that are discs by their size and by lying in the column; the others become scraps."""
     whole = [disc.area for disc in discs if not disc.cut] or [disc.area for disc in discs]
     least = _DISC_SCRAP * float(np.median(whole)) if whole else 0.0
-    column = np.median([body.before for body in bodies]) if bodies else np.median([disc.before for disc in discs] or [0])
+    column = (
+        np.median([body.before for body in bodies]) if bodies else np.median([disc.before for disc in discs] or [0])
+    )
     reach = np.median([piece.depth for piece in bodies or discs] or [0])
     kept = []
     for disc in discs:
@@ -131,8 +133,6 @@ def _number_discs_alone(discs: list[Piece], count: Count) -> dict[int, int]:
 
 def _compare_numbers(count: Count) -> None:
     """Doubts where a disc between two neighbouring bodies is missing."""
-    missing = [
-        disc_name(n) for n in sorted(count.bodies) if n - 1 in count.bodies and n not in count.discs
-    ]
+    missing = [disc_name(n) for n in sorted(count.bodies) if n - 1 in count.bodies and n not in count.discs]
     if missing:
         count.doubts.append(f"no disc {', '.join(missing)} was found between its vertebrae")

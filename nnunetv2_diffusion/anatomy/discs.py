@@ -19,9 +19,9 @@ class DiscShape:
     """A disc, lengths in mm.
 
     Heights are means of the disc's thickness, square to the middle between its endplates, over 5 to 25, 40 to 60, 75 to
-    95 and 5 to 95 % of the stretch from the anterior to the posterior corners of the neighbouring bodies (the heights of
-    Dabbs and Dabbs 1990, doi 10.1097/00007632-199011010-00018, evened over strips); of the disc's own depth where one of
-    the bodies is missing. Depth is the disc's own from end to end in the middle of its height, bulges included.
+    95 and 5 to 95 % of the stretch from the anterior to the posterior corners of the neighbouring bodies, evened over
+    strips where Dabbs and Dabbs (1990, Spine 15:1366) take single points; of the disc's own depth where one of the
+    bodies is missing. Depth is the disc's own from end to end in the middle of its height, bulges included.
 
     Attributes:
         posterior_end: (s, a) in mm, where the middle of its height ends behind.
@@ -52,9 +52,7 @@ def disc_shape(outline: Outline, above: BodyShape | None, below: BodyShape | Non
     )
 
 
-def bulges(
-    field: np.ndarray, spacing: tuple[float, float], above: BodyShape, below: BodyShape
-) -> tuple[float, float]:
+def bulges(field: np.ndarray, spacing: tuple[float, float], above: BodyShape, below: BodyShape) -> tuple[float, float]:
     """How far a disc reaches beyond the line between the corners of the endplates beside it: anterior, posterior, mm.
 
     Negative where it stays behind the line. The line joins the upper body's lower corner to the lower body's upper one

@@ -83,12 +83,12 @@ def find_levels(spine: SpineSlice) -> Levels:
 
 def _check_sides(bodies: list[Piece], vertebrae: np.ndarray, canal: np.ndarray, places: Places) -> None:
     """ValueError where the bodies do not lie before the canal: a flipped slice, or labels of another meaning."""
-    if canal.any() and (not bodies or sum(p.area for p in bodies) < 0.3 * vertebrae.sum() * places.pixel):
-        if vertebrae.any():
-            raise ValueError(
-                "most of the vertebrae lie behind the canal: expected the canal's, vertebrae's and discs' own labels in "
-                "a sagittal slice with its anterior side known"
-            )
+    before = sum(body.area for body in bodies)
+    if canal.any() and vertebrae.any() and before < 0.3 * vertebrae.sum() * places.pixel:
+        raise ValueError(
+            "most of the vertebrae lie behind the canal: expected the canal's, vertebrae's and discs' own labels, in a "
+            "sagittal slice with its anterior side known"
+        )
 
 
 def _paint(canal: np.ndarray, count: Count, processes: dict[int, np.ndarray], cut: frozenset[int]) -> np.ndarray:

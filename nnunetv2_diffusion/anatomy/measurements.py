@@ -72,8 +72,8 @@ def measure(spine: SpineSlice, levels: Levels | None = None, scan: str = "") -> 
 
     Returns:
         A table of `measures.COLUMNS`, in the order of levels from below upwards. `low`, `high` and `samples` are empty:
-        one mask has no interval. A value that could not be taken is NaN and its remark says why; where the levels are in
-        doubt, every remark says so.
+        one mask has no interval. A value that could not be taken is NaN and its remark says why; where the levels are
+        in doubt, every remark says so.
 
     Raises:
         ValueError: see `find_levels`.
@@ -195,7 +195,9 @@ def _vertebra_rows(number: int, levels: Levels, shapes: Shapes, rows: _Rows) -> 
     below = shapes.bodies.get(number - 1)
     shift, share = (NAN, NAN) if below is None else slip(shape, below)
     grade = None if below is None else meyerding_grade(shift, share)
-    missing = "the sacrum is no labelled structure" if number == min(levels.bodies) else "the body below is not measured"
+    missing = (
+        "the sacrum is no labelled structure" if number == min(levels.bodies) else "the body below is not measured"
+    )
     rows.add(name, VERTEBRA, {SLIP: shift, SLIP_SHARE: share}, missing)
     backwards = missing if below is None else "backwards: Meyerding's grades are of forward slips"
     rows.add(name, VERTEBRA, {MEYERDING: NAN if grade is None else grade}, backwards)

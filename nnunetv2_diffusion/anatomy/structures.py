@@ -61,8 +61,8 @@ class SpineSlice:
         missing = [name for name in STRUCTURES if name not in order]
         if missing or len(order) != len(probabilities):
             raise ValueError(
-                f"{len(probabilities)} channels named {', '.join(order)}: each needs a name, and {', '.join(STRUCTURES)} "
-                "must be among them"
+                f"{len(probabilities)} channels named {', '.join(order)}: each needs a name, and "
+                f"{', '.join(STRUCTURES)} must be among them"
             )
         fields = (np.asarray(probabilities[order.index(name)], np.float32) for name in STRUCTURES)
         return cls(*fields, tuple(map(float, spacing)))

@@ -21,8 +21,8 @@ def true_measurements(spine: Spine, scan: str = "") -> pd.DataFrame:
     """All measurements of a phantom in the plane through its midline, whatever a scan's field of view shows of it.
 
     Returns:
-        A table of `measures.COLUMNS`, as `anatomy.measurements.measure` gives; what needs the sacrum is NaN, since it is
-        no labelled structure.
+        A table of `measures.COLUMNS`, as `anatomy.measurements.measure` gives; what needs the sacrum is NaN, since it
+        is no labelled structure.
     """
     bodies = [_BodyTruth(body) for body in spine.bodies]
     discs = [_DiscTruth(spine, n, bodies) for n in range(len(spine.discs))]
