@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 _STEP = 0.5  # mm between the line's points
 _BEYOND = 120.0  # mm by which it is continued straight at both ends
-_SMOOTHING = 6.0  # mm, standard deviation
+_SMOOTHING = 10.0  # mm, standard deviation: more than a bulge is high, less than the spine bends
 _END = 20.0  # mm of an end from which its direction is taken
 _STRAY = 0.1  # share of the largest piece below which another one is no part of the canal
 _BODY = 0.4  # likewise of vertebrae: a body, not a process or a scrap
@@ -85,11 +85,12 @@ def centreline(canal: np.ndarray, vertebrae: np.ndarray, discs: np.ndarray, spac
         return _behind_bodies(vertebrae, discs, spacing)
     kept = np.isin(pieces, 1 + np.flatnonzero(sizes >= _STRAY * sizes.max()))
     rows = np.flatnonzero(kept.any(axis=1))
-    width = np.median(kept.sum(axis=1)[rows]) * spacing[1]
-    if len(rows) * spacing[0] < 1.5 * width:
+    largest = (pieces == 1 + sizes.argmax()).sum(axis=1)
+    height, width = (largest > 0).sum() * spacing[0], np.median(largest[largest > 0]) * spacing[1]
+    if height < 1.5 * width:
         raise ValueError(
-            f"the canal is {len(rows) * spacing[0]:.0f} mm high and {width:.0f} mm wide: expected a sagittal slice, "
-            "superior to inferior along its first axis, and the canal's own label"
+            f"the canal's largest piece is {height:.0f} mm high and {width:.0f} mm wide: expected the canal's own "
+            "label, and a sagittal slice"
         )
     columns = (kept * np.arange(kept.shape[1])).sum(axis=1)[rows] / kept.sum(axis=1)[rows]
     return _smooth(np.column_stack([rows * spacing[0], columns * spacing[1]]), of_canal=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from nnunetv2_diffusion.anatomy.bodies import BodyShape
-from nnunetv2_diffusion.anatomy.outline import STEP, Frame, Outline, outline_in
+from nnunetv2_diffusion.anatomy.bodies import BodyShape, endplate_angle
+from nnunetv2_diffusion.anatomy.outline import STEP, Frame, Outline, fitted_outline, outline_in
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP, WHOLE_STRIP
 
 _SMOOTH = 1.4  # mm along the line over which the outline is evened before its farthest place is taken
@@ -34,6 +34,32 @@ class DiscShape:
     depth: float
     area: float
     posterior_end: np.ndarray
+
+
+def disc_outline(
+    field: np.ndarray,
+    spacing: tuple[float, float],
+    angle: float,
+    above: BodyShape | None,
+    below: BodyShape | None,
+) -> Outline:
+    """A disc's outline in the frame midway between the endplates beside it; along its own where a body is missing.
+
+    Args:
+        field: [z, y], of the disc alone.
+        spacing: (z, y) in mm.
+        angle: about where its depth runs, see `Frame`.
+        above, below: the bodies beside it.
+
+    Raises:
+        ValueError: it is too small to be measured.
+    """
+    own = fitted_outline(field, spacing, angle)
+    if above is None or below is None:
+        return own
+    angles = [np.radians(endplate_angle(plate)) for plate in (above.lower, below.upper)]
+    frame = Frame(np.concatenate([above.lower, below.upper]).mean(axis=0), float(np.mean(angles)))
+    return outline_in(field, spacing, frame, (own.x[-1] + 5.0, own.y[-1] + 5.0))
 
 
 def disc_shape(outline: Outline, above: BodyShape | None, below: BodyShape | None) -> DiscShape:

@@ -58,8 +58,9 @@ def find_levels(spine: SpineSlice) -> Levels:
     line = centreline(canal, vertebrae, discs, spine.spacing)
     places = Places(*line.coordinates(pixel_points(canal.shape, spine.spacing)), float(np.prod(spine.spacing)))
     found = find_bodies(vertebrae & (places.before > 0), discs, places)
-    _check_sides(found.bodies, vertebrae, canal, places)
-    count = count_levels(found, places.pieces(discs), discs_are_labelled=bool(discs.any()), places=places)
+    disc_pieces = places.pieces(discs)
+    _check_meaning(found.bodies, disc_pieces, vertebrae, canal, places)
+    count = count_levels(found, disc_pieces, discs_are_labelled=bool(discs.any()), places=places)
     processes = number_processes(vertebrae & (places.before <= 0), count.bodies, found.height, places)
     cut = frozenset(n for n, piece in count.bodies.items() if piece.cut) | frozenset(
         n for n, mask in processes.items() if mask[-1].any() or mask[0].any() or n not in count.bodies
@@ -81,8 +82,12 @@ def find_levels(spine: SpineSlice) -> Levels:
     )
 
 
-def _check_sides(bodies: list[Piece], vertebrae: np.ndarray, canal: np.ndarray, places: Places) -> None:
-    """ValueError where the bodies do not lie before the canal: a flipped slice, or labels of another meaning."""
+def _check_meaning(
+    bodies: list[Piece], discs: list[Piece], vertebrae: np.ndarray, canal: np.ndarray, places: Places
+) -> None:
+    """ValueError where sizes or sides are not a spine's: a flipped slice, or labels of another meaning."""
+    if discs and bodies and np.median([disc.area for disc in discs]) > np.median([body.area for body in bodies]):
+        raise ValueError("the discs are larger than the vertebrae: are their labels exchanged?")
     before = sum(body.area for body in bodies)
     if canal.any() and vertebrae.any() and before < 0.3 * vertebrae.sum() * places.pixel:
         raise ValueError(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nnunetv2_diffusion.anatomy.bodies import BodyShape, body_shape, endplate_angle, slip
 from nnunetv2_diffusion.anatomy.canal import Canal, measure_canal
-from nnunetv2_diffusion.anatomy.discs import DiscShape, bulges, disc_shape
+from nnunetv2_diffusion.anatomy.discs import DiscShape, bulges, disc_outline, disc_shape
 from nnunetv2_diffusion.anatomy.levels import Levels, find_levels
 from nnunetv2_diffusion.anatomy.outline import fitted_outline, territories
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
@@ -113,7 +113,7 @@ def measure_shapes(spine: SpineSlice, levels: Levels) -> Shapes:
             continue
         try:
             field_of_disc = spine.discs * areas[number]
-            outline = fitted_outline(field_of_disc, spine.spacing, _angle(levels, mask, spine))
+            outline = disc_outline(field_of_disc, spine.spacing, _angle(levels, mask, spine), above, below)
             discs[number] = disc_shape(outline, above, below)
         except ValueError as error:
             faults[disc_name(number)] = str(error)
