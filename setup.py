@@ -15,7 +15,6 @@ TEST = [
     "blosc2>=3.3.2",
     "diffusers>=0.31",
     "monai>=1.3",
-    "scikit-image>=0.19.3",
     "selenium>=4.20",
     *REPORT,
 ]
@@ -42,6 +41,7 @@ setup(
         "pydicom>=3.0",  # the first with decoders of single frames
         "numpy>=1.26",
         "scipy>=1.11.1",
+        "scikit-image>=0.19.3",
         "acvl-utils>=0.2.6",
         "pandas>=2.1.1",
         "matplotlib>=3.10",

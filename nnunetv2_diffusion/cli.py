@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "nnUNetv2_predict for our trainers, with sampling flags and uncertainty maps",
     "segment": "any scan in, its mask, uncertainty map and preview on its own grid out",
     "validate": "masks and uncertainty maps of the folds' validation cases",
+    "measure": "levels, and measurements in millimetres, of masks of canal, vertebrae and discs",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",

@@ -172,13 +172,25 @@ def _paint_soft_tissue(canvas: Canvas, spine: Spine, tissue: dict, rng: np.rando
     canvas.paint(np.maximum(vessel, -75.0 - canvas.superior), tissue["vessel"] * (1 + 0.5 * np.abs(fine)))
 
 
+def canal_distance(spine: Spine, posterior: np.ndarray, superior: np.ndarray) -> np.ndarray:
+    """Signed distance in mm from the canal's wall in the mid-sagittal plane; discs and bodies may cover part of it."""
+    centre, radius = (np.interp(superior, spine.canal_s, values) for values in (spine.canal_p, spine.canal_radius))
+    slope = np.interp(superior, spine.canal_s, np.gradient(spine.canal_p, spine.canal_s))
+    tube = _tube((posterior - centre) / np.sqrt(1 + slope**2), np.zeros_like(superior), radius)
+    return np.maximum(tube, spine.canal_s[0] - superior)
+
+
+def _tube(across: np.ndarray, left: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    return (np.hypot(across / radius, left / (1.4 * radius)) - 1) * radius
+
+
 def _paint_canal(canvas: Canvas, spine: Spine, tissue: dict) -> None:
     centre = np.interp(canvas.superior, spine.canal_s, spine.canal_p).astype(np.float32)
     radius = np.interp(canvas.superior, spine.canal_s, spine.canal_radius).astype(np.float32)
     slope = np.interp(canvas.superior, spine.canal_s, np.gradient(spine.canal_p, spine.canal_s)).astype(np.float32)
     across = (canvas.posterior - centre) / np.sqrt(1 + slope**2)
     beyond_end = spine.canal_s[0] - canvas.superior
-    tube = (np.hypot(across / radius, canvas.left / (1.4 * radius)) - 1) * radius
+    tube = _tube(across, canvas.left, radius)
     canvas.paint(np.maximum(np.hypot(across, canvas.left / 1.6) - radius - 2.5, beyond_end), tissue["ligament"])
     epidural = np.hypot(across - radius - 0.5, canvas.left / 2) - 3.0
     canvas.paint(np.maximum(epidural, beyond_end), tissue["fat"])
@@ -211,9 +223,13 @@ def _half_depth(left: np.ndarray, depth: float, width: float) -> np.ndarray:
     return depth / 2 * np.sqrt(inside) - 6.0 * (inside <= 0)
 
 
-def _paint_body(canvas: Canvas, body: Body, tissue: dict, label: int) -> None:
-    block = canvas.near(body.pose.p, body.pose.s, 0.75 * np.hypot(body.height, body.depth))
-    x, y, left = _local(canvas, block, body.pose)
+def body_distance(
+    body: Body, x: np.ndarray, y: np.ndarray, left: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signed distance in mm from a body's surface (negative inside), its half height, and x over half the depth.
+
+    `x` runs to posterior and `y` upwards in the frame of the body's pose, `left` from the midline; all in mm.
+    """
     relative = 2 * x / body.depth
     half_height = body.height / 2 - np.tan(np.deg2rad(body.wedge / 2)) * x
     half_height -= body.concavity * np.clip(1 - relative**2, 0.0, 1.0)
@@ -221,7 +237,13 @@ def _paint_body(canvas: Canvas, body: Body, tissue: dict, label: int) -> None:
     half_height -= notch * np.exp(-(((relative - body.notch_position) / 0.22) ** 2) - (left / 9.0) ** 2)
     waist = 1.2 * np.clip(1 - (2 * y / body.height) ** 2, 0.0, 1.0)
     half_depth = _half_depth(left, body.depth, body.width) - waist + body.taper * y / body.height / 2
-    distance = _rounded_box(np.abs(x) - half_depth, np.abs(y) - half_height, 2.5)
+    return _rounded_box(np.abs(x) - half_depth, np.abs(y) - half_height, 2.5), half_height, relative
+
+
+def _paint_body(canvas: Canvas, body: Body, tissue: dict, label: int) -> None:
+    block = canvas.near(body.pose.p, body.pose.s, 0.75 * np.hypot(body.height, body.depth))
+    x, y, left = _local(canvas, block, body.pose)
+    distance, half_height, relative = body_distance(body, x, y, left)
     canvas.paint(distance, tissue["cortex"], label, block)
     canvas.paint(distance + 1.0, tissue["marrow"] * body.marrow, None, block)
     canvas.mark("endplates", np.maximum(distance, half_height - ENDPLATE - np.abs(y)), block)
@@ -231,15 +253,24 @@ def _paint_body(canvas: Canvas, body: Body, tissue: dict, label: int) -> None:
             canvas.paint(change, tissue["modic"][kind - 1], None, block)
 
 
-def _paint_disc(canvas: Canvas, disc: Disc, tissue: dict, label: int) -> None:
-    block = canvas.near(disc.pose.p, disc.pose.s, 0.75 * np.hypot(disc.height + 10, disc.depth + 2 * disc.bulge))
-    x, y, left = _local(canvas, block, disc.pose)
+def disc_distance(
+    disc: Disc, x: np.ndarray, y: np.ndarray, left: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signed distance in mm from a disc's surface (negative inside; bodies cover part of it), x less the slip's shear,
+    and its half height; arguments as in `body_distance`."""
     x = x + np.clip(y / disc.height, -0.5, 0.5) * disc.slip
     half_height = disc.height / 2 + np.tan(np.deg2rad(disc.wedge / 2)) * -x
     half_depth = _half_depth(left, disc.depth, disc.width) + np.where(x > 0, disc.bulge, 0.4 * disc.bulge)
     endplates = 6.5 * np.clip(1 - (x / 0.45 / disc.depth) ** 2, 0.0, 1.0)  # their hollow; bodies are painted over it
     gap = half_height + endplates
     distance = _rounded_box(np.abs(x) - half_depth, np.abs(y) - np.maximum(gap, 1.0), min(2.5, disc.height / 3))
+    return distance, x, half_height
+
+
+def _paint_disc(canvas: Canvas, disc: Disc, tissue: dict, label: int) -> None:
+    block = canvas.near(disc.pose.p, disc.pose.s, 0.75 * np.hypot(disc.height + 10, disc.depth + 2 * disc.bulge))
+    x, y, left = _local(canvas, block, disc.pose)
+    distance, x, half_height = disc_distance(disc, x, y, left)
     canvas.paint(distance, tissue["annulus"], label, block)
     canvas.mark("bulge", np.maximum(distance, _half_depth(left, disc.depth, disc.width) - np.abs(x)), block)
     nucleus = np.hypot((x - 1.0) / 0.34 / disc.depth, left / 0.34 / disc.width)
