@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARTIAL = ".partial_"
+# After PARTIAL: the machine, as a checksum of its name, and the process that writes; before, there was no machine.
+_OWNER = re.compile(re.escape(PARTIAL) + r"(?:([0-9a-f]{8})-)?(\d+)_")
+_DAY = 24 * 3600
 
 
 @contextmanager
@@ -31,7 +39,9 @@ def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterat
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = (partial_folder or path.parent) / f"{PARTIAL}{os.getpid()}_{path.name}"
+    folder = partial_folder or path.parent
+    _clear_once(folder)
+    partial = folder / f"{_own_prefix()}{path.name}"
     try:
         yield partial
         if path.exists():
@@ -70,7 +80,8 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
     The file of the name `last` is moved after all others, so that where it lies, all are there.
     """
     folder = Path(folder)
-    stage = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    _clear_once(folder)
+    stage = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=folder))
     try:
         yield stage
         for file in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
@@ -78,6 +89,53 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_stale_partials(folder: str | Path) -> None:
+    """Remove the partial files and folders that processes which are no more left in `folder`.
+
+    What a living process of this machine writes stays. Of another machine's processes, on a shared disk, nothing is
+    known: theirs goes a day after it was last written to.
+    """
+    for path in Path(folder).glob(f"{PARTIAL}*"):
+        owner = _OWNER.match(path.name)
+        if owner and not _may_be_in_use(path, owner[1], int(owner[2])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _may_be_in_use(path: Path, machine: str | None, process: int) -> bool:
+    if machine == _machine():
+        return _is_alive(process)
+    try:
+        return machine is not None and time.time() - path.stat().st_mtime < _DAY
+    except FileNotFoundError:
+        return True  # its writer renamed or removed it meanwhile
+
+
+@lru_cache(maxsize=256)
+def _clear_once(folder: Path) -> None:
+    """Once a process: listing a folder of thousands of cases before every file would take longer than writing it."""
+    remove_stale_partials(folder)
+
+
+def _own_prefix() -> str:
+    return f"{PARTIAL}{_machine()}-{os.getpid()}_"
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is not harmless
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it") -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +75,50 @@ def test_of_several_files_none_stays_after_a_failure(tmp_path: Path):
     with pytest.raises(KeyError), files.staging(tmp_path, last="a.json") as stage:
         (stage / "b.png").touch()
         raise KeyError
+    assert names(tmp_path) == []
+
+
+def dead_process() -> int:
+    """The number of a process that is no more."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def left_by(folder: Path, process: int, machine: str | None = None) -> list[Path]:
+    """A partial file and a staging folder as `process` leaves them."""
+    with files.replacing(folder / "a.csv") as partial:
+        prefix = partial.name.removesuffix("a.csv").replace(f"-{os.getpid()}_", f"-{process}_")
+        partial.touch()
+    if machine is not None:
+        prefix = f"{files.PARTIAL}{machine}-{process}_"
+    (folder / f"{prefix}stage").mkdir()
+    (folder / f"{prefix}stage" / "b.png").touch()
+    (folder / f"{prefix}b.png").touch()
+    (folder / "a.csv").unlink()
+    return [folder / f"{prefix}b.png", folder / f"{prefix}stage"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_writer(tmp_path: Path):
+    left_by(tmp_path, dead_process())
+    command = f"from nnunetv2_diffusion import files; files.write_text('', {str(tmp_path / 'b.csv')!r})"
+    subprocess.run([sys.executable, "-c", command], check=True)
+    assert names(tmp_path) == ["b.csv"]
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path):
+    left = [*left_by(tmp_path, os.getppid()), *left_by(tmp_path, os.getpid())]
+    files.remove_stale_partials(tmp_path)
+    assert names(tmp_path) == sorted(path.name for path in left)
+
+
+def test_what_another_machine_left_stays_for_a_day(tmp_path: Path):
+    left = left_by(tmp_path, dead_process(), machine="00000000")
+    files.remove_stale_partials(tmp_path)
+    assert names(tmp_path) == sorted(path.name for path in left)
+    for path in left:
+        os.utime(path, (0, time.time() - 25 * 3600))
+    files.remove_stale_partials(tmp_path)
     assert names(tmp_path) == []
 
 
