@@ -84,6 +84,8 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=folder))
     try:
         yield stage
+        if (stage / last).is_file():
+            (folder / last).unlink(missing_ok=True)  # an earlier one must not stand beside later files
         for file in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
             _synchronise(file)
             os.replace(file, folder / file.name)

@@ -71,6 +71,18 @@ def test_several_files_come_together_the_named_one_last(tmp_path: Path, monkeypa
     assert names(tmp_path) == ["a.json", "b.png", "c.mha"]
 
 
+def test_the_named_one_of_an_earlier_run_never_stands_beside_later_files(tmp_path: Path, monkeypatch):
+    files.write_text("earlier", tmp_path / "a.json")
+    seen = []
+    replace = files.os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (seen.append(names(tmp_path)), replace(a, b)))
+    with files.staging(tmp_path, last="a.json") as stage:
+        for name in ("a.json", "b.png"):
+            (stage / name).touch()
+    assert all("a.json" not in files_seen for files_seen in seen)
+    assert names(tmp_path) == ["a.json", "b.png"]
+
+
 def test_of_several_files_none_stays_after_a_failure(tmp_path: Path):
     with pytest.raises(KeyError), files.staging(tmp_path, last="a.json") as stage:
         (stage / "b.png").touch()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.inference.data_iterators import PreprocessAdapter
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -263,9 +262,9 @@ class DiffusionPredictor(nnUNetPredictor):
         folder = Path(output[0]).parent if isinstance(output, list) else Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         # nnU-Net's postprocessing and evaluation read them.
-        save_json(arguments, str(folder / "predict_from_raw_data_args.json"))
-        save_json(self.dataset_json, str(folder / DATASET_FILE), sort_keys=False)
-        save_json(self.plans_manager.plans, str(folder / PLANS_FILE), sort_keys=False)
+        write_json(dict(sorted(arguments.items())), folder / "predict_from_raw_data_args.json", indent=4)
+        write_json(self.dataset_json, folder / DATASET_FILE, indent=4)
+        write_json(self.plans_manager.plans, folder / PLANS_FILE, indent=4)
         images, outputs, previous = self._manage_input_and_output_lists(
             images, output, folder_with_segs_from_prev_stage, overwrite, save_probabilities=save_probabilities
         )

@@ -15,6 +15,7 @@ from torch import nn
 
 from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
+from nnunetv2_diffusion.inference.whole_masks import WholeMaskPlans
 from nnunetv2_diffusion.nnunet_names import (
     DATASET_FILE,
     PLANS_FILE,
@@ -123,7 +124,7 @@ def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, t
     """
     checkpoints = [load_checkpoint(fold_folder(folder, fold) / checkpoint_name, trust) for fold in folds]
     first = checkpoints[0]
-    plans_manager = PlansManager(read_json(folder / PLANS_FILE, remedy=_COPY_AGAIN))
+    plans_manager = WholeMaskPlans(read_json(folder / PLANS_FILE, remedy=_COPY_AGAIN))
     dataset_json = read_json(folder / DATASET_FILE, remedy=_COPY_AGAIN)
     name = first["init_args"]["configuration"]
     if name not in plans_manager.available_configurations:

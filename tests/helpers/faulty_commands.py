@@ -64,7 +64,8 @@ class Command:
         """What is wrong with the files that can be seen now.
 
         A file is whole that is as after an undisturbed run, or as it was before the command; or, where it grows with
-        the run (json, csv), that reads to its end.
+        the run (json, csv), that reads to its end. What nnU-Net itself writes before a mask, the case's .npz and .pkl,
+        counts where the mask is there.
         """
         before = {} if self.before is None else {str(p.relative_to(self.before)): p for p in files_of(self.before)}
         faults = []
@@ -73,6 +74,8 @@ class Command:
             if any(part.startswith(".") for part in Path(name).parts):
                 continue
             if name in before and path.read_bytes() == before[name].read_bytes():
+                continue
+            if path.suffix in (".npz", ".pkl") and not path.with_suffix(".nii.gz").exists():
                 continue
             try:
                 if content(path) != whole.get(name) and path.suffix not in (".json", ".csv"):

@@ -97,7 +97,7 @@ class Running:
 def start(
     function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str], limits: Limits | None = None
 ) -> Running:
-    """Let `function(*arguments)` run in a child, whose exit code is what it returns; it adds `environment` to its own."""
+    """Let `function(*arguments)` run in a child whose exit code is its result, adding `environment` to its own."""
     folder = Path(tempfile.mkdtemp(prefix="warm_"))
     limits = limits or Limits()
     process = _CONTEXT.Process(target=_child, args=(function, arguments, dict(environment), folder, limits))
