@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nnunetv2_diffusion.dataset_conversion.cases import FILE_ENDING, PARTIAL_FOLDER, CaseJob
 from nnunetv2_diffusion.dataset_conversion.splits import Splits
-from nnunetv2_diffusion.files import PARTIAL, read_json, remove_stale_partials, replacing, write_json
+from nnunetv2_diffusion.files import PARTIAL, naming, read_json, remove_stale_partials, replacing, write_json
 from nnunetv2_diffusion.nnunet_names import (
     CONVERSION,
     DATASET_FILE,
@@ -195,7 +195,7 @@ def _read_records(path: Path) -> dict[str, CaseRecord]:
     """The rows of an earlier cases.csv; none where there is no such file."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as stream:
+    with naming(path, "remove the dataset's folder"), path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     try:
         records = [

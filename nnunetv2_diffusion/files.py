@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import re
 import shutil
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,9 @@ PARTIAL = ".partial_"
 # After PARTIAL: the machine, as a checksum of its name, and the process that writes; before, there was no machine.
 _OWNER = re.compile(re.escape(PARTIAL) + r"(?:([0-9a-f]{8})-)?(\d+)_")
 _DAY = 24 * 3600
+_OF_WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_OF_WRONG_CONTENT += (csv.Error, SyntaxError, zipfile.BadZipFile, zlib.error)
+_TOLD = 300
 
 
 @contextmanager
@@ -161,6 +166,27 @@ def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it"
     if not isinstance(content, kind):
         raise ValueError(f"{path} should hold a {kind.__name__}, not a {type(content).__name__}; {remedy}")
     return content
+
+
+@contextmanager
+def naming(path: str | Path, remedy: str = "restore it") -> Iterator[None]:
+    """`with naming(path)`: what a file's wrong content brings about in code that trusts it becomes a ValueError.
+
+    For nnU-Net's, pandas' and csv's code, whose KeyErrors and TypeErrors tell no user which file is wrong. A ValueError
+    that names the file stays as it is, and another one of that very type is only given the name.
+
+    Raises:
+        ValueError: names `path`, says what went wrong, and `remedy`, in the words that follow "; ".
+    """
+    try:
+        yield
+    except _OF_WRONG_CONTENT as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        if type(error) is ValueError:
+            raise ValueError(f"{path}: {error}") from error
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:_TOLD]
+        raise ValueError(f"{path} does not hold what is expected ({told}); {remedy}") from error
 
 
 def _synchronise(path: Path) -> None:

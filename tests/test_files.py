@@ -134,6 +134,20 @@ def test_what_another_machine_left_stays_for_a_day(tmp_path: Path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [KeyError("labels"), TypeError("int"), UnicodeDecodeError("utf-8", b"", 0, 1, "?")])
+def test_errors_of_wrong_content_name_the_file(error: Exception):
+    expected = r"plans.json does not hold what is expected \(.+\); plan again"
+    with pytest.raises(ValueError, match=expected), files.naming("plans.json", "plan again"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("plans.json is too old"), FileNotFoundError("plans.json")])
+def test_errors_that_name_the_file_stay_as_they_are(error: Exception):
+    with pytest.raises(type(error)) as raised, files.naming("plans.json"):
+        raise error
+    assert raised.value is error
+
+
 def test_tables_in_six_digits(tmp_path: Path):
     files.write_csv(pd.DataFrame({"case": ["a"], "dice": [np.pi]}), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "case,dice\na,3.14159\n"

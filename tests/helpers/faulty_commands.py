@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -43,9 +44,13 @@ class Command:
 
     def reset(self) -> None:
         """Everything as before the command."""
-        shutil.rmtree(self.output, ignore_errors=True)
+        if os.path.ismount(self.output):
+            for path in self.output.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        else:
+            shutil.rmtree(self.output, ignore_errors=True)
         if self.before is not None:
-            shutil.copytree(self.before, self.output)
+            shutil.copytree(self.before, self.output, dirs_exist_ok=True)
 
     def start(self, **limits: Any) -> warm_process.Running:
         """Run it in a child, with `warm_process.Limits`."""
@@ -59,6 +64,10 @@ class Command:
     def files(self) -> dict[str, Any]:
         """What `output` holds: each file's content, comparable between runs, by its relative path."""
         return {str(path.relative_to(self.output)): content(path) for path in files_of(self.output)}
+
+    def names_before(self) -> set[str]:
+        """The relative paths of the files that lie in `output` before the command."""
+        return set() if self.before is None else {str(path.relative_to(self.before)) for path in files_of(self.before)}
 
     def visible_faults(self, whole: Mapping[str, Any]) -> list[str]:
         """What is wrong with the files that can be seen now.
@@ -118,7 +127,10 @@ def _without_times(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a command leaves behind where nothing disturbs it: its files' content and sizes, and how it ended."""
+    """What a command leaves behind where nothing disturbs it: its files' content and how it ended.
+
+    `sizes` are those of the files that it wrote anew, in bytes.
+    """
 
     command: Command
     files: dict[str, Any]
@@ -141,7 +153,9 @@ class Commands:
             command.reset()
             ended = command.run()
             assert ended.status == 0, ended.output
-            sizes = [path.stat().st_size for path in files_of(command.output)]
+            before = command.names_before()
+            written = [p for p in files_of(command.output) if str(p.relative_to(command.output)) not in before]
+            sizes = [path.stat().st_size for path in written]
             self._made[name] = Undisturbed(command, command.files(), ended, [size for size in sizes if size > 1])
         self._made[name].command.reset()
         return self._made[name]

@@ -1,4 +1,4 @@
-"""Readers and the mutated files that they are given, in batches by children with limits; what must not happen, found."""
+"""Readers and the mutated files that they are given, in batches by children with limits, and what goes wrong."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ _CONTEXT.set_forkserver_preload(
         "nnunetv2_diffusion.dataset_conversion.Dataset501_SPIDER",
     ]
 )
+_fork_context = partial(multiprocessing.get_context, "fork")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
 
@@ -123,6 +125,8 @@ def _child(function: Callable, arguments: tuple, environment: dict[str, str], fo
     for stream in (1, 2):
         os.dup2(output, stream)
     multiprocessing.set_start_method("fork", force=True)  # what commands that are no one's children have on Linux
+    # nnU-Net spawns its workers, which takes seconds of imports; those of warm processes are warm too.
+    multiprocessing.get_context = lambda method=None: _fork_context()
     multiprocessing.cpu_count = os.cpu_count = lambda: 1  # a thread: what is measured here is no speed
     steps = _StepCounter(limits)
     _apply(limits)
