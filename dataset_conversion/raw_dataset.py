@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from nnunetv2_diffusion.dataset_conversion.cases import FILE_ENDING, PARTIAL_FOLDER, CaseJob
 from nnunetv2_diffusion.dataset_conversion.splits import Splits
-from nnunetv2_diffusion.files import PARTIAL, read_json, replacing, write_json
+from nnunetv2_diffusion.files import PARTIAL, naming, read_json, remove_stale_partials, replacing, write_json
 from nnunetv2_diffusion.nnunet_names import (
     CONVERSION,
     DATASET_FILE,
@@ -100,7 +101,7 @@ class RawDataset:
         ValueError where the folder was not written by this converter, was converted with other settings, or holds cases
         beyond `wanted`.
         """
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if _holds_nothing(self.folder):
             return
         other = self._conversion_on_disk()
         if other is None:
@@ -131,8 +132,8 @@ class RawDataset:
         """Create the folders, clear what a killed run left half-written, and note the settings in dataset.json."""
         for name in ("imagesTr", "labelsTr", PARTIAL_FOLDER):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for leftover in (*(self.folder / PARTIAL_FOLDER).iterdir(), *self.folder.glob(f"{PARTIAL}*")):
-            leftover.unlink()
+        for folder in (self.folder, self.folder / PARTIAL_FOLDER):
+            remove_stale_partials(folder)
         self.write_description()
 
     def is_finished(self, job: CaseJob) -> bool:
@@ -181,14 +182,20 @@ class RawDataset:
         """Bring cases.csv and dataset.json up to date and remove the folder of partial files."""
         self.write_records()
         self.write_description()
-        (self.folder / PARTIAL_FOLDER).rmdir()
+        with contextlib.suppress(OSError):  # another process may be writing into it
+            (self.folder / PARTIAL_FOLDER).rmdir()
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Whether a folder is not there, or has no file in it but what a killed run left half-written."""
+    return all(path.name.startswith(PARTIAL) for path in folder.rglob("*") if path.is_file())
 
 
 def _read_records(path: Path) -> dict[str, CaseRecord]:
     """The rows of an earlier cases.csv; none where there is no such file."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as stream:
+    with naming(path, "remove the dataset's folder"), path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     try:
         records = [

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
+import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARTIAL = ".partial_"
+# After PARTIAL: the machine, as a checksum of its name, and the process that writes; before, there was no machine.
+_OWNER = re.compile(re.escape(PARTIAL) + r"(?:([0-9a-f]{8})-)?(\d+)_")
+_DAY = 24 * 3600
+_OF_WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_OF_WRONG_CONTENT += (csv.Error, SyntaxError, zipfile.BadZipFile, zlib.error)
+_TOLD = 300
 
 
 @contextmanager
@@ -32,7 +44,9 @@ def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterat
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = (partial_folder or path.parent) / f"{PARTIAL}{os.getpid()}_{path.name}"
+    folder = partial_folder or path.parent
+    _clear_once(folder)
+    partial = folder / f"{_own_prefix()}{path.name}"
     try:
         yield partial
         if path.exists():
@@ -71,14 +85,64 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
     The file of the name `last` is moved after all others, so that where it lies, all are there.
     """
     folder = Path(folder)
-    stage = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    _clear_once(folder)
+    stage = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=folder))
     try:
         yield stage
+        if (stage / last).is_file():
+            (folder / last).unlink(missing_ok=True)  # an earlier one must not stand beside later files
         for file in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
             _synchronise(file)
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_stale_partials(folder: str | Path) -> None:
+    """Remove the partial files and folders that processes which are no more left in `folder`.
+
+    What a living process of this machine writes stays. Of another machine's processes, on a shared disk, nothing is
+    known: theirs goes a day after it was last written to.
+    """
+    for path in Path(folder).glob(f"{PARTIAL}*"):
+        owner = _OWNER.match(path.name)
+        if owner and not _may_be_in_use(path, owner[1], int(owner[2])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _may_be_in_use(path: Path, machine: str | None, process: int) -> bool:
+    if machine == _machine():
+        return _is_alive(process)
+    try:
+        return machine is not None and time.time() - path.stat().st_mtime < _DAY
+    except FileNotFoundError:
+        return True  # its writer renamed or removed it meanwhile
+
+
+@lru_cache(maxsize=256)
+def _clear_once(folder: Path) -> None:
+    """Once a process: listing a folder of thousands of cases before every file would take longer than writing it."""
+    remove_stale_partials(folder)
+
+
+def _own_prefix() -> str:
+    return f"{PARTIAL}{_machine()}-{os.getpid()}_"
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is not harmless
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it") -> Any:
@@ -102,6 +166,27 @@ def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it"
     if not isinstance(content, kind):
         raise ValueError(f"{path} should hold a {kind.__name__}, not a {type(content).__name__}; {remedy}")
     return content
+
+
+@contextmanager
+def naming(path: str | Path, remedy: str = "restore it") -> Iterator[None]:
+    """`with naming(path)`: what a file's wrong content brings about in code that trusts it becomes a ValueError.
+
+    For nnU-Net's, pandas' and csv's code, whose KeyErrors and TypeErrors tell no user which file is wrong. A ValueError
+    that names the file stays as it is, and another one of that very type is only given the name.
+
+    Raises:
+        ValueError: names `path`, says what went wrong, and `remedy`, in the words that follow "; ".
+    """
+    try:
+        yield
+    except _OF_WRONG_CONTENT as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        if type(error) is ValueError:
+            raise ValueError(f"{path}: {error}") from error
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:_TOLD]
+        raise ValueError(f"{path} does not hold what is expected ({told}); {remedy}") from error
 
 
 def _synchronise(path: Path) -> None:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_diffusion.files import naming
+
 DOI = "10.5281/zenodo.10159290"
 LICENCE = "CC BY 4.0"
 IMAGES, MASKS = "images", "masks"
@@ -114,7 +116,7 @@ def _names_in_overview(path: Path) -> set[str]:
     """The series that overview.csv lists; none where the file is absent."""
     if not path.is_file():
         return set()
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    with naming(path), path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         if "new_file_name" not in (reader.fieldnames or []):
             raise ValueError(f"{path} has no column new_file_name: expected SPIDER's own overview.csv")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +72,81 @@ def test_several_files_come_together_the_named_one_last(tmp_path: Path, monkeypa
     assert names(tmp_path) == ["a.json", "b.png", "c.mha"]
 
 
+def test_the_named_one_of_an_earlier_run_never_stands_beside_later_files(tmp_path: Path, monkeypatch):
+    files.write_text("earlier", tmp_path / "a.json")
+    seen = []
+    replace = files.os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (seen.append(names(tmp_path)), replace(a, b)))
+    with files.staging(tmp_path, last="a.json") as stage:
+        for name in ("a.json", "b.png"):
+            (stage / name).touch()
+    assert all("a.json" not in files_seen for files_seen in seen)
+    assert names(tmp_path) == ["a.json", "b.png"]
+
+
 def test_of_several_files_none_stays_after_a_failure(tmp_path: Path):
     with pytest.raises(KeyError), files.staging(tmp_path, last="a.json") as stage:
         (stage / "b.png").touch()
         raise KeyError
     assert names(tmp_path) == []
+
+
+def dead_process() -> int:
+    """The number of a process that is no more."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def left_by(folder: Path, process: int, machine: str | None = None) -> list[Path]:
+    """A partial file and a staging folder as `process` leaves them."""
+    with files.replacing(folder / "a.csv") as partial:
+        prefix = partial.name.removesuffix("a.csv").replace(f"-{os.getpid()}_", f"-{process}_")
+        partial.touch()
+    if machine is not None:
+        prefix = f"{files.PARTIAL}{machine}-{process}_"
+    (folder / f"{prefix}stage").mkdir()
+    (folder / f"{prefix}stage" / "b.png").touch()
+    (folder / f"{prefix}b.png").touch()
+    (folder / "a.csv").unlink()
+    return [folder / f"{prefix}b.png", folder / f"{prefix}stage"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_writer(tmp_path: Path):
+    left_by(tmp_path, dead_process())
+    command = f"from nnunetv2_diffusion import files; files.write_text('', {str(tmp_path / 'b.csv')!r})"
+    subprocess.run([sys.executable, "-c", command], check=True)
+    assert names(tmp_path) == ["b.csv"]
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path):
+    left = [*left_by(tmp_path, os.getppid()), *left_by(tmp_path, os.getpid())]
+    files.remove_stale_partials(tmp_path)
+    assert names(tmp_path) == sorted(path.name for path in left)
+
+
+def test_what_another_machine_left_stays_for_a_day(tmp_path: Path):
+    left = left_by(tmp_path, dead_process(), machine="00000000")
+    files.remove_stale_partials(tmp_path)
+    assert names(tmp_path) == sorted(path.name for path in left)
+    for path in left:
+        os.utime(path, (0, time.time() - 25 * 3600))
+    files.remove_stale_partials(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyError("labels"), TypeError("int"), UnicodeDecodeError("utf-8", b"", 0, 1, "?")])
+def test_errors_of_wrong_content_name_the_file(error: Exception):
+    expected = r"plans.json does not hold what is expected \(.+\); plan again"
+    with pytest.raises(ValueError, match=expected), files.naming("plans.json", "plan again"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("plans.json is too old"), FileNotFoundError("plans.json")])
+def test_errors_that_name_the_file_stay_as_they_are(error: Exception):
+    with pytest.raises(type(error)) as raised, files.naming("plans.json"):
+        raise error
+    assert raised.value is error
 
 
 def test_tables_in_six_digits(tmp_path: Path):

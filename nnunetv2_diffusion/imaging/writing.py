@@ -24,8 +24,16 @@ def write_image(image: sitk.Image, path: str | Path, *, partial_folder: Path | N
     try:
         with replacing(path, partial_folder=partial_folder) as partial:
             sitk.WriteImage(image, str(partial), useCompression=True)
-            kind = format_of(partial)
-            if kind is not None:
-                kind.check(partial)  # ITK does not notice a disk that is full while it compresses a NIfTI file
-    except (OSError, RuntimeError, ValueError) as error:
+            check_written(partial)
+    except (OSError, RuntimeError) as error:
         raise OSError(f"{path} cannot be written: is the disk full or the folder read-only?") from error
+
+
+def check_written(path: Path) -> None:
+    """OSError where an image just written is not whole: on a full disk ITK cuts NIfTI files off and says nothing."""
+    kind = format_of(path)
+    try:
+        if kind is not None:
+            kind.check(path)
+    except ValueError as error:
+        raise OSError(f"{path} was not written whole: {error}") from error

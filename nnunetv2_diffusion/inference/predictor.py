@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.inference.data_iterators import PreprocessAdapter
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.files import write_json
 from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, is_written, write_maps
@@ -157,9 +157,9 @@ class DiffusionPredictor(TilePredictor):
         folder = Path(output[0]).parent if isinstance(output, list) else Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         # nnU-Net's postprocessing and evaluation read them.
-        save_json(arguments, str(folder / "predict_from_raw_data_args.json"))
-        save_json(self.dataset_json, str(folder / DATASET_FILE), sort_keys=False)
-        save_json(self.plans_manager.plans, str(folder / PLANS_FILE), sort_keys=False)
+        write_json(dict(sorted(arguments.items())), folder / "predict_from_raw_data_args.json", indent=4)
+        write_json(self.dataset_json, folder / DATASET_FILE, indent=4)
+        write_json(self.plans_manager.plans, folder / PLANS_FILE, indent=4)
         images, outputs, previous = self._manage_input_and_output_lists(
             images, output, folder_with_segs_from_prev_stage, overwrite, save_probabilities=save_probabilities
         )

@@ -12,9 +12,10 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.files import naming, read_json
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
 from nnunetv2_diffusion.inference.trainer_search import find_trainer
+from nnunetv2_diffusion.inference.whole_masks import WholeMaskPlans
 from nnunetv2_diffusion.nnunet_names import (
     DATASET_FILE,
     PLANS_FILE,
@@ -121,21 +122,23 @@ def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, t
     """
     checkpoints = [load_checkpoint(fold_folder(folder, fold) / checkpoint_name, trust) for fold in folds]
     first = checkpoints[0]
-    plans_manager = PlansManager(read_json(folder / PLANS_FILE, remedy=_COPY_AGAIN))
+    plans_manager = WholeMaskPlans(read_json(folder / PLANS_FILE, remedy=_COPY_AGAIN))
     dataset_json = read_json(folder / DATASET_FILE, remedy=_COPY_AGAIN)
-    name = first["init_args"]["configuration"]
-    if name not in plans_manager.available_configurations:
-        raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
-    configuration = plans_manager.get_configuration(name)
-    network = find_trainer(first["trainer_name"]).build_network_architecture(
-        plans_manager,
-        configuration,
-        determine_num_input_channels(plans_manager, configuration, dataset_json),
-        plans_manager.get_label_manager(dataset_json).num_segmentation_heads,
-        enable_deep_supervision=False,
-    )
+    trainer = find_trainer(first["trainer_name"])
     parameters = [checkpoint["network_weights"] for checkpoint in checkpoints]
-    network.load_state_dict(parameters[0])
+    with naming(folder, "its files do not belong together or are damaged: copy the model's folder again"):
+        name = first["init_args"]["configuration"]
+        if name not in plans_manager.available_configurations:
+            raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
+        configuration = plans_manager.get_configuration(name)
+        network = trainer.build_network_architecture(
+            plans_manager,
+            configuration,
+            determine_num_input_channels(plans_manager, configuration, dataset_json),
+            plans_manager.get_label_manager(dataset_json).num_segmentation_heads,
+            enable_deep_supervision=False,
+        )
+        network.load_state_dict(parameters[0])
     axes = first.get("inference_allowed_mirroring_axes")
     return TrainedModel(
         plans_manager, name, configuration, network, parameters, dataset_json, first["trainer_name"], axes

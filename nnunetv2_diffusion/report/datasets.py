@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.files import naming, read_json
 from nnunetv2_diffusion.imaging.volumes import list_masks
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PREPROCESSED, RAW, SPLITS_FILE, dataset_folder, split_rater
 from nnunetv2_diffusion.report.names import modality_name
@@ -124,7 +124,8 @@ def read_case_list(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         return _no_case_list()
-    table = pd.read_csv(path, dtype=str)
+    with naming(path):
+        table = pd.read_csv(path, dtype=str)
     missing = [column for column in CASE_COLUMNS if column not in table.columns]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(CASE_COLUMNS)}")

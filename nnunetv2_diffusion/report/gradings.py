@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_diffusion.files import naming
 from nnunetv2_diffusion.report import paper
 from nnunetv2_diffusion.spider import GRADINGS_FILE
 
@@ -41,7 +42,8 @@ def read_gradings(path: str | Path) -> pd.DataFrame:
     path = path / GRADINGS_FILE if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; SPIDER's {GRADINGS_FILE} is needed for the pathologies")
-    gradings = pd.read_csv(path)
+    with naming(path):
+        gradings = pd.read_csv(path)
     needed = ["Patient", *_COLUMNS, _PFIRRMANN]
     missing = [column for column in needed if column not in gradings.columns]
     if missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
     try:
         with np.load(path) as archive:
             probabilities = archive["probabilities"]
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # damaged archives bring errors of a dozen types out of NumPy, zipfile, zlib and tokenize
         raise ValueError(f"{path} holds no array 'probabilities'; nnU-Net writes one with --npz") from None
     shape = reference.array.shape
     if probabilities.shape[1:] not in (shape, (1, *shape)):
