@@ -18,6 +18,8 @@ from helpers.faulty_commands import NAMES, Command, Commands, Undisturbed, files
 from helpers.warm_process import Ended
 
 _PAGE = 4096
+# A report takes seconds; the long form fills disks with it too.
+QUICK = [name for name in NAMES if name != "report"]
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def fill(commands: Commands, name: str, share: float) -> None:
         assert_repeated(undisturbed)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_full_disk(commands: Commands, name: str):
     fill(commands, name, 0.5)
 
@@ -113,7 +115,7 @@ def test_a_read_only_folder(commands: Commands, name: str):
         remount(command.output, "rw")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_two_processes_with_one_output_folder(commands: Commands, name: str):
     undisturbed = commands.undisturbed(name)
     both = [undisturbed.command.start(), undisturbed.command.start()]
