@@ -35,6 +35,8 @@ def number_processes(
         whole = np.full(piece.mask.shape, piece.along)
         along = places.along if piece.height > _KISSING * height else whole
         nearest = numbers[np.abs(along[piece.mask][:, None] - centres).argmin(axis=1)]
+        if piece.above and nearest.max() == max(bodies) and max(bodies) in found:
+            nearest = np.full_like(nearest, max(bodies) + 1)  # its centre seems low, being cut
         for number in np.unique(nearest):
             mask = np.zeros_like(piece.mask)
             mask[piece.mask] = nearest == number
