@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_diffusion.files import naming
-
 DOI = "10.5281/zenodo.10159290"
 LICENCE = "CC BY 4.0"
 IMAGES, MASKS = "images", "masks"
@@ -116,11 +114,15 @@ def _names_in_overview(path: Path) -> set[str]:
     """The series that overview.csv lists; none where the file is absent."""
     if not path.is_file():
         return set()
-    with naming(path), path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if "new_file_name" not in (reader.fieldnames or []):
-            raise ValueError(f"{path} has no column new_file_name: expected SPIDER's own overview.csv")
-        return {row["new_file_name"].strip() for row in reader if row["new_file_name"]}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as csv ({error}): expected SPIDER's own {OVERVIEW_FILE}") from error
+    if "new_file_name" not in columns:
+        raise ValueError(f"{path} has no column new_file_name: expected SPIDER's own {OVERVIEW_FILE}")
+    return {row["new_file_name"].strip() for row in rows if row["new_file_name"]}
 
 
 def select_cases(found: set[tuple[int, str]]) -> list[Series]:
