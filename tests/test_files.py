@@ -192,3 +192,9 @@ def test_what_is_no_archive_is_no_whole_one(tmp_path: Path, content: bytes):
     assert not files.is_whole_archive(file)
     with pytest.raises(FileNotFoundError):
         files.is_whole_archive(tmp_path / "absent")
+
+
+def test_a_checksum_is_of_the_content_alone(tmp_path: Path):
+    """The SHA-256 of "abc" that the standard (FIPS 180-4) gives as its example."""
+    (tmp_path / "file").write_text("abc")
+    assert files.checksum(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

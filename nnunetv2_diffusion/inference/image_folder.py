@@ -7,6 +7,7 @@ from pathlib import Path
 from nnunetv2_diffusion.inference.input_images import check_images
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import (
+    Part,
     baseline_folder,
     check_previous_stage_masks,
     predict_pre_segmentations,
@@ -44,11 +45,12 @@ def predict_folder(
     """
     in_this_process = preprocessing_processes == 0 and export_processes == 0
     _check_parts(num_parts, part_id, in_this_process)
-    check_images(Path(images), predictor.dataset_json)
+    check_images(Path(images), predictor.dataset_json, predictor.plans_manager.image_reader_writer_class())
     if predictor.configuration_manager.previous_stage_name is None:
         previous_stage = None
     else:
-        previous_stage = str(_previous_stage_masks(predictor, images, Path(output), previous_stage))
+        part = Part(num_parts, part_id)
+        previous_stage = str(_previous_stage_masks(predictor, images, Path(output), previous_stage, part))
     Path(output).mkdir(parents=True, exist_ok=True)
     options = {"save_probabilities": save_probabilities, "overwrite": overwrite}
     if in_this_process:
@@ -69,12 +71,15 @@ def predict_folder(
     predictor.write_timing(Path(output))
 
 
-def _previous_stage_masks(predictor: DiffusionPredictor, images: str, output: Path, previous_stage: str | None) -> Path:
-    """The folder with the previous stage's masks: the one given, checked, or the baseline's, predicted now."""
+def _previous_stage_masks(
+    predictor: DiffusionPredictor, images: str, output: Path, previous_stage: str | None, part: Part
+) -> Path:
+    """The folder with the previous stage's masks: the one given, checked, or the baseline's of this part's cases,
+    predicted now."""
     if previous_stage is None:
         baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
         print(f"predicting the pre-segmentations with {baseline.name}")
-        return predict_pre_segmentations(baseline, images, output / "pre_segmentation", predictor.runtime)
+        return predict_pre_segmentations(baseline, images, output / "pre_segmentation", predictor.runtime, part)
     labels = predictor.label_manager.foreground_labels
     check_previous_stage_masks(images, Path(previous_stage), predictor.dataset_json, [int(label) for label in labels])
     return Path(previous_stage)

@@ -13,6 +13,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.files import write_json
+from nnunetv2_diffusion.inference.input_images import case_files, is_whole_mask
 from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, is_written, write_maps
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.inference.samples import SampleMasks
@@ -131,13 +132,24 @@ class DiffusionPredictor(TilePredictor):
     def _manage_input_and_output_lists(
         self, images, outputs, previous=None, overwrite=True, part_id=0, num_parts=1, save_probabilities=False
     ):
-        """As nnU-Net's; without `overwrite`, a case that lacks a map or its samples is predicted again."""
+        """As nnU-Net's, but hidden files are no images; without `overwrite`, a case is predicted again that lacks a map
+        or its samples, or whose mask is half-written."""
+        if isinstance(images, str):
+            cases = case_files(images, self.dataset_json["file_ending"])
+            images = [[str(file) for file in files] for files in cases.values()]
         lists = super()._manage_input_and_output_lists(images, outputs, previous, True, part_id, num_parts)
         if overwrite or lists[1] is None:
             return lists
-        endings = [self.dataset_json["file_ending"], *([".npz"] * save_probabilities)]
+        ending, reader = self.dataset_json["file_ending"], self.plans_manager.image_reader_writer_class()
+        endings = [ending, *([".npz"] * save_probabilities)]
         maps = self.map_names if self.writes_maps else []
-        todo = [not is_written(output, endings, maps, self.save_samples) for output in lists[1]]
+        todo = [
+            not (
+                is_written(output, endings, maps, self.save_samples)
+                and is_whole_mask(Path(f"{output}{ending}"), reader)
+            )
+            for output in lists[1]
+        ]
         return tuple(list(itertools.compress(column, todo)) for column in lists)
 
     def predict_from_files_sequential(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
-from nnunetv2_diffusion.files import read_json
+from nnunetv2_diffusion.files import checksum, read_json, write_json
 from nnunetv2_diffusion.imaging.reading import read_image
+from nnunetv2_diffusion.inference.input_images import case_files
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.nnunet_names import (
@@ -21,6 +22,9 @@ from nnunetv2_diffusion.nnunet_names import (
     folds_with,
     numbered_folds_with,
 )
+
+# In a folder of pre-segmentations: what each was made of, a file a case, since several calls may share the folder.
+RECORDS = "made_of"
 
 
 def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
@@ -44,22 +48,48 @@ def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
     return folder
 
 
-def predict_pre_segmentations(baseline: Path, images: str, output: Path, runtime: Runtime) -> Path:
-    """nnU-Net's masks of all images by all trained folds of the baseline, in this process, into `output`.
+class Part(NamedTuple):
+    """Which cases a call predicts, as nnU-Net parts them: every `number`-th of them, from `index` on."""
 
-    Masks that are there already and newer than every fold of the baseline are kept.
+    number: int = 1
+    index: int = 0
+
+
+def predict_pre_segmentations(baseline: Path, images: str, output: Path, runtime: Runtime, part: Part) -> Path:
+    """nnU-Net's masks of a part's images by all trained folds of the baseline, in this process, into `output`.
+
+    Masks that are there already are kept where the record of their making, beside them, names these very images and
+    weights: whatever the times of files say, which copies lose. Other parts' masks are left alone.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    trained = [fold_folder(baseline, fold) / CHECKPOINT for fold in folds_with(baseline, CHECKPOINT)]
-    newest = max(checkpoint.stat().st_mtime for checkpoint in trained)
-    for mask in output.glob("*"):
-        if mask.stat().st_mtime < newest:
-            mask.unlink()
-    folds = None if numbered_folds_with(baseline, CHECKPOINT) else ["all"]
+    numbered = numbered_folds_with(baseline, CHECKPOINT)
     predictor = DiffusionPredictor(runtime=runtime, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(baseline, folds)
-    predictor.predict_from_files_sequential(images, str(output), overwrite=False)
+    predictor.initialize_from_trained_model_folder(baseline, None if numbered else ["all"])
+    ending = predictor.dataset_json["file_ending"]
+    cases = dict(list(case_files(images, ending).items())[part.index :: part.number])
+    if not cases:
+        return output
+    output.mkdir(parents=True, exist_ok=True)
+    weights = {str(fold): checksum(fold_folder(baseline, fold) / CHECKPOINT) for fold in numbered or ["all"]}
+    for case, files in cases.items():
+        made_of = {"baseline": baseline.name, "weights": weights, "images": [checksum(file) for file in files]}
+        _forget_another(output / f"{case}{ending}", output / RECORDS / f"{case}.json", made_of)
+    predictor.predict_from_files_sequential(
+        [[str(file) for file in files] for files in cases.values()],
+        [str(output / case) for case in cases],
+        overwrite=False,
+    )
     return output
+
+
+def _forget_another(mask: Path, record: Path, made_of: dict[str, Any]) -> None:
+    """Remove a mask that was made of anything else, and record what the one to come is made of."""
+    try:
+        kept = read_json(record) == made_of
+    except (FileNotFoundError, ValueError):
+        kept = False
+    if not kept:
+        mask.unlink(missing_ok=True)
+        write_json(made_of, record)
 
 
 def check_previous_stage_masks(images: str, masks: Path, dataset_json: dict, foreground_labels: list[int]) -> None:
@@ -70,8 +100,7 @@ def check_previous_stage_masks(images: str, masks: Path, dataset_json: dict, for
         ValueError: a mask of another size or with other labels.
     """
     ending = dataset_json["file_ending"]
-    first_images = [Path(files[0]) for files in create_lists_from_splitted_dataset_folder(images, ending)]
-    cases = {image.name[: -len(f"_0000{ending}")]: image for image in first_images}
+    cases = {case: files[0] for case, files in case_files(images, ending).items()}
     missing = [case for case in cases if not (masks / f"{case}{ending}").is_file()]
     if missing:
         raise FileNotFoundError(

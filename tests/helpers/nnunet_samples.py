@@ -198,7 +198,7 @@ class TinyProject:
         """The number of a dataset that is planned, preprocessed and narrowed."""
         number = 100 + 10 * channels + list(KINDS).index(kind)
         self._once(("dataset", number), lambda: self._raw(number, channels, kind))
-        self._once(("plans", number, planner), lambda: self._plan(number, planner))
+        self._once(("plans", number, planner), lambda: self.plan(number, planner))
         return number
 
     def _raw(self, number: int, channels: int, kind: str) -> None:
@@ -208,7 +208,8 @@ class TinyProject:
         with nnunet_environment(self.root, 1), threads_for_processes():
             extract_fingerprints([number], num_processes=1, verbose=False, show_progress_bar=False)
 
-    def _plan(self, number: int, planner: str) -> None:
+    def plan(self, number: int, planner: str = "ExperimentPlanner") -> None:
+        """Plan and preprocess a dataset that has its fingerprint, with a narrow network."""
         from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
 
         with nnunet_environment(self.root, 1), threads_for_processes():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from helpers.nnunet_samples import TRAINER, TinyProject, blobs, slice_image, write_case
 from helpers.prediction_samples import predict, volumes
@@ -134,6 +135,18 @@ def test_files_that_are_no_channel_of_a_case(model: Path, images: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_hidden_files_are_passed_over_and_links_to_nothing_named(model: Path, images: Path, tmp_path: Path, capfd):
+    """macOS leaves a `._` beside each file that it copies to another disk."""
+    folder = shutil.copytree(images, tmp_path / "images")
+    (folder / "._case_0000.nii.gz").write_bytes(b"Mac OS X")
+    assert predict(folder, tmp_path / "out") == 0
+    assert list(volumes(tmp_path / "out")) == ["case"]
+    capfd.readouterr()
+    (folder / "other_0000.nii.gz").symlink_to("nowhere.nii.gz")
+    assert predict(folder, tmp_path / "again") == 2
+    assert "other_0000.nii.gz is a link to nowhere.nii.gz, which does not exist" in one_line(capfd)
+
+
 @pytest.mark.parametrize("content", ["", "not an image", "half"])
 def test_a_damaged_image(model: Path, images: Path, tmp_path: Path, capfd, content: str):
     write_case(tmp_path / "images", "sound", blobs(0, (32, 32)), channels=1, seed=1)
@@ -152,7 +165,7 @@ def test_voxels_that_are_no_numbers(tmp_path: Path, value: float):
     array[3, 4] = value
     sitk.WriteImage(slice_image(array), str(tmp_path / "case_0000.mha"))
     with pytest.raises(ValueError, match=r"case_0000\.mha holds voxels that are no numbers"):
-        check_images(tmp_path, {"file_ending": ".mha", "channel_names": {"0": "MRI"}})
+        check_images(tmp_path, {"file_ending": ".mha", "channel_names": {"0": "MRI"}}, SimpleITKIO())
 
 
 @pytest.mark.parametrize("damage", ["plans.json", "dataset.json", "checkpoint"])

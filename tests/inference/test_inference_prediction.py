@@ -102,6 +102,16 @@ def test_continuing_keeps_masks_that_exist_and_adds_what_is_missing(model: Path,
     assert (sequential / "oblique.nii.gz").stat().st_mtime_ns == kept
 
 
+def test_continuing_predicts_half_written_masks_again(model: Path, unseen: Path, sequential: Path):
+    """nnU-Net's own command writes masks in place and leaves half of one when it is stopped."""
+    first = volumes(sequential)
+    half, empty = sequential / "larger.nii.gz", sequential / "exact.nii.gz"
+    half.write_bytes(half.read_bytes()[:-20])
+    empty.write_bytes(b"")
+    assert predict(unseen, sequential, "--continue_prediction") == 0
+    assert_same(volumes(sequential), first)
+
+
 def test_probabilities_give_the_mask(model: Path, unseen: Path, sequential: Path, tmp_path: Path):
     assert predict(unseen, tmp_path / "out", "--save_probabilities") == 0
     assert_same(volumes(tmp_path / "out"), volumes(sequential))
