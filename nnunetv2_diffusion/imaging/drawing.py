@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunetv2_diffusion.files import write_whole
+from nnunetv2_diffusion.files import replacing
 from nnunetv2_diffusion.imaging.palette import AXIS, GRID, INK, STYLE
 
 # What the page's light and dark styles colour for themselves.
@@ -45,11 +45,19 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options: object
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write `<stem>.png` and `<stem>.pdf`."""
-    with mpl.rc_context({"pdf.fonttype": 3}):
-        write_whole(stem.with_name(f"{stem.name}.png"), lambda path: figure.savefig(path, dpi=200))
-        undated = {"CreationDate": None}
-        write_whole(stem.with_name(f"{stem.name}.pdf"), lambda path: figure.savefig(path, dpi=200, metadata=undated))
+    """Write `<stem>.png` and `<stem>.pdf`.
+
+    They are drawn in memory first: on a full disk matplotlib's PDF ends in an error about its own streams.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        buffer = io.BytesIO()
+        with mpl.rc_context({"pdf.fonttype": 3}):
+            figure.savefig(buffer, format=ending, dpi=200, metadata=metadata)
+        with replacing(stem.with_name(f"{stem.name}.{ending}")) as partial:
+            partial.write_bytes(buffer.getvalue())
 
 
 def as_svg(figure: Figure, name: str) -> str:

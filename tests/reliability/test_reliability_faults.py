@@ -62,7 +62,7 @@ def assert_repeated(undisturbed: Undisturbed) -> None:
     assert undisturbed.command.files() == undisturbed.files
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_file_that_the_disk_cuts_off(commands: Commands, name: str):
     undisturbed = commands.undisturbed(name)
     limit = random.Random(f"cut {name}").randrange(1, max(undisturbed.sizes) // 2)

@@ -12,7 +12,7 @@ from helpers import campaign
 from helpers.faulty_commands import NAMES, Commands, Undisturbed
 
 # Of each of the three kinds; a report takes seconds.
-SHORT = {"convert": 3, "plan": 4, "predict": 1, "segment": 1, "validate": 1, "report": 1}
+SHORT = {"convert": 2, "plan": 2, "predict": 1, "segment": 1, "validate": 1, "report": 1}
 
 
 def kills(name: str, undisturbed: Undisturbed, number: int) -> Iterator[dict[str, Any]]:
