@@ -120,6 +120,7 @@ class TestModelGrid:
         middle = sagittal_slice(to_ras(make_scan(spacing=(0.9, 0.9, 0.9))), 2)
         grid = model_grid(middle, spacing, 32)
         assert grid.spacing[0] > max(grid.spacing[1:])
+        assert grid.spacing[0] == pytest.approx(max(0.9, 1.1 * spacing))
         thick = sagittal_slice(to_ras(make_scan()), 2)
         assert model_grid(thick, 1.0, 32).spacing[0] == 4.0
 
@@ -137,6 +138,20 @@ class TestModelGrid:
         mask.CopyInformation(scan)
         result = array_of(resample_to_grid(to_ras(mask), model_grid(to_ras(mask), 1.0), "nearest"))
         assert len(np.unique(result.sum(axis=1))) == 1
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_ties_of_tilted_scans_are_decided_alike(self, seed):
+        """Every new centre lies midway between pixels 2 i and 2 i + 1, and takes the latter."""
+        rng = np.random.default_rng(seed)
+        mask = image_with(np.broadcast_to((np.arange(200) > 100).astype(np.uint8), (1, 200, 200)).copy())
+        direction, origin = rotation(rng.uniform(-20, 20, 3)), rng.uniform(-300, 300, 3)
+        mask.SetDirection(direction.ravel())
+        mask.SetOrigin(origin)
+        mask.SetSpacing((0.5, 0.5, 4.0))
+        first = tuple(origin + direction @ [0.25, 0.25, 0])
+        grid = Grid(size=(100, 100, 1), spacing=(1.0, 1.0, 4.0), origin=first, direction=tuple(direction.ravel()))
+        result = array_of(resample_to_grid(mask, grid, "nearest"))
+        np.testing.assert_array_equal(result[0], np.broadcast_to(np.arange(100) >= 50, (100, 100)))
 
 
 class TestWayBack:

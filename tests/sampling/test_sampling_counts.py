@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers.network_samples import SETTINGS, images, network, sampled
-from nnunetv2_diffusion.sampling.chunks import default_batch_size, run_in_chunks
+from nnunetv2_diffusion.sampling.chunks import cpu_batch_size, default_batch_size, run_in_chunks
 
 OUT_OF_MEMORY = [
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -148,3 +148,7 @@ def test_halving_resumes_where_it_stopped():
         results, size = run_in_chunks(run, 9, 4)
     assert torch.equal(torch.cat(results), torch.arange(9))
     assert (size, seen) == (2, [(0, 4), (4, 6), (6, 8), (8, 9)])
+
+
+def test_a_cpu_takes_one_slice_of_320_x_320_at_a_time():
+    assert [cpu_batch_size(*size) for size in [(1, 1), (320, 160), (320, 320), (640, 640)]] == [320 * 320, 2, 1, 1]

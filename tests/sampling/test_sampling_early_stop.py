@@ -38,6 +38,12 @@ def test_a_slice_settles_when_less_than_the_tolerance_changes(regions: bool, set
     assert [follow(step)[1] for step in scripted([20, 40, 42, 42], regions)] == settled
 
 
+def test_a_change_of_exactly_the_tolerance_is_no_rest():
+    """3 -> 4 -> 4 pixels: 1 / 4 equals the tolerance, which a slice must fall below."""
+    follow = EarlyStop(0.25, False)
+    assert [follow(step)[1] for step in scripted([3, 4, 4])] == [False, False, True]
+
+
 def test_a_settled_slice_keeps_its_answer_while_another_goes_on():
     follow = EarlyStop(0.04, False)
     steps = [

@@ -20,6 +20,10 @@ def test_calibration_error_worked_out_by_hand():
     assert expected_calibration_error(bins) == pytest.approx((4 * abs(0.75 - 0.9) + 0.45) / 5)
 
 
+def test_fifteen_bins_unless_told():
+    assert len(calibration_bins(np.ones(3), np.ones(3, bool))) == 15
+
+
 def test_calibration_error_of_drawn_outcomes():
     """Outcomes drawn with the stated probability are calibrated; stating 0.2 too much costs 0.2."""
     rng = np.random.default_rng(2)

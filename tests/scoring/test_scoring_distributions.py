@@ -196,6 +196,11 @@ class TestKnownDistribution:
         assert np.isnan([row["ged_unbiased"], row["energy_score_fair"], row["sample_diversity"]]).all()
         assert np.isnan([row["pairwise_dice"], row["ncc_error"]]).all()
 
+    def test_the_masks_own_dice(self):
+        """All narrow, against references of 0, 1 and 3 wide structures: Dice 4/5 with a wide one, 1 with a narrow."""
+        row = case_distribution(drawings()[2:5], drawings()[[0, 1, 7]], THREE, mask=drawings()[0])
+        assert row["mask_dice"] == pytest.approx((1 + 2.8 / 3 + 2.4 / 3) / 3)
+
     def test_the_mean_over_structures_is_that_of_their_own_distances(self):
         drawn = drawings()
         row = case_distribution(drawn[[0, 3, 5]], drawn[[1, 6]], THREE)

@@ -40,6 +40,12 @@ def test_shifted_squares_worked_out_by_hand():
     assert scores["assd"] == pytest.approx(sum(one_way) / 12)
 
 
+def test_an_axis_of_two_voxels_counts():
+    """One voxel each, 1 voxel of 3 mm and 2 of 2 mm apart: 5 mm."""
+    scores = structure_metrics(square((2, 3), 0, 0), square((2, 3), 1, 2), (3.0, 2.0), DIAGONAL)
+    assert scores["hd95"] == scores["assd"] == pytest.approx(5)
+
+
 def test_single_voxels_in_anisotropic_3d():
     reference = square((5, 9, 9), slice(1, 2), slice(2, 3), slice(2, 3))
     prediction = square((5, 9, 9), slice(2, 3), slice(5, 6), slice(6, 7))
