@@ -11,6 +11,7 @@ from nnunetv2_diffusion.spider import Series
 class TestPatients:
     def test_numbers_and_ranges(self):
         assert parse_patients("1, 2,100-103") == ({1, 2}, {1, 2, 100, 101, 102, 103})
+        assert parse_patients("7-7") == (set(), {7})
 
     @pytest.mark.parametrize("text", ["", "1,,2", "a", "5-3", "1-", "-4", "1;2", "1.5", "1-2-3"])
     def test_malformed(self, text):

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from nnunetv2_diffusion.dataset_conversion.splits import assign_folds, make_splits, read_splits, without
+from nnunetv2_diffusion.dataset_conversion.splits import assign_folds, make_splits, read_splits, split_by_image, without
 from nnunetv2_diffusion.spider import MODALITIES, Series, list_series, select_cases
 
 GROUPS = (frozenset({"t1", "t2"}), frozenset({"t2"}), frozenset({"t1"}))
@@ -131,3 +131,11 @@ class TestGivenSplits:
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             read_splits(tmp_path / "none.json", cases_of(1))
+
+
+def test_images_of_several_raters_are_dealt_evenly_into_five_folds():
+    cases = [f"image{number:02}__{rater}" for number in range(12) for rater in "ab"]
+    splits = split_by_image(cases)
+    assert sorted(case for split in splits for case in split["val"]) == cases
+    assert sorted(len(split["val"]) for split in splits) == [4, 4, 4, 6, 6]
+    assert all(sorted(split["train"] + split["val"]) == cases for split in splits)
