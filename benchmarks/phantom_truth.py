@@ -112,12 +112,11 @@ def wrong_levels(case: Case, levels: Levels) -> tuple[list[int], int]:
     return [value for value in values if np.bincount(found[truth == value]).argmax() != value], len(values)
 
 
-def compare(case: Case, levels: Levels, scan: str) -> pd.DataFrame:
+def compare(case: Case, levels: Levels, truth: pd.DataFrame) -> pd.DataFrame:
     """Measurements beside the truth: KEYS, value, truth, error."""
     spine = slice_of(case)
-    found, truth = measure(spine, levels, scan), true_measurements(case.spine, scan)
-    for table in (found, truth):
-        table.loc[table["measurement"] == NARROWEST_CANAL, "level"] = ""
+    tables = measure(spine, levels, truth["scan"].iloc[0]), truth
+    found, truth = (t.assign(level=t["level"].where(t["measurement"] != NARROWEST_CANAL, "")) for t in tables)
     joined = found.merge(truth[[*KEYS, "value"]], on=KEYS, suffixes=("", "_true"))
     return joined.assign(error=joined["value"] - joined["value_true"]).dropna(subset="error")
 
@@ -149,8 +148,10 @@ def campaign(patients: Sequence[int], pixel: float) -> tuple[pd.DataFrame, pd.Da
         wrong, count = wrong_levels(case, levels)
         rows.append({"patient": patient, "kind": kind, "structures": count, "wrong": len(wrong),
                      "labels": " ".join(map(str, wrong)), "doubts": "; ".join(levels.doubts)})  # fmt: skip
+        if kind == "whole":
+            truth = true_measurements(case.spine, str(patient))
         if kind in ("whole", "cut above"):
-            errors.append(compare(case, levels, f"{patient} {kind}"))
+            errors.append(compare(case, levels, truth))
     return pd.DataFrame(rows), pd.concat(errors, ignore_index=True)
 
 

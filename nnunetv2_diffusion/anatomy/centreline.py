@@ -17,6 +17,7 @@ _SMOOTHING = 10.0  # mm, standard deviation: more than a bulge is high, less tha
 _END = 20.0  # mm of an end from which its direction is taken
 _STRAY = 0.1  # share of the largest piece below which another one is no part of the canal
 _BODY = 0.4  # likewise of vertebrae: a body, not a process or a scrap
+_WELL_BEFORE = 1.05  # depths from a process' centre to its body's, at least
 _BEHIND = 0.7  # of a body's depth: from its centre to the line that stands in for the canal
 
 
@@ -98,7 +99,7 @@ def centreline(canal: np.ndarray, vertebrae: np.ndarray, discs: np.ndarray, spac
 
 def _behind_bodies(vertebrae: np.ndarray, discs: np.ndarray, spacing: tuple[float, float]) -> Centreline:
     """A curve through the large pieces' centres, moved back; discs stand in where there are no vertebrae."""
-    structure = vertebrae if vertebrae.any() else discs
+    structure = foremost(vertebrae if vertebrae.any() else discs)
     pieces, count = label(structure)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
     large = 1 + np.flatnonzero(sizes >= _BODY * sizes.max())
@@ -111,6 +112,24 @@ def _behind_bodies(vertebrae: np.ndarray, discs: np.ndarray, spacing: tuple[floa
     a = curve(np.clip(s, low + 15.0, high - 15.0)) if degree else np.full(len(s), centres[0, 1])
     line = _smooth(np.column_stack([s, a]), of_canal=False)
     return _smooth(line.points - _BEHIND * extent * _normals(line.tangents), of_canal=False, beyond=0.0)
+
+
+def foremost(structure: np.ndarray) -> np.ndarray:
+    """bool [z, y]: the pieces of a structure that have no larger one well before them in the rows about their middle.
+
+    Where no canal tells the two apart, these are the bodies, and the others their processes. A body from which the one
+    above has slipped has that one before it too, but by less than its depth.
+    """
+    pieces, count = label(structure)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    centres = np.rint(center_of_mass(structure, pieces, range(1, count + 1))).astype(int).reshape(-1, 2)
+    behind = []
+    for n, (row, column) in enumerate(centres, start=1):
+        for other in np.setdiff1d(pieces[max(0, row - 1) : row + 2, column:], (0, n)):
+            depth = np.ptp(np.flatnonzero((pieces == other).any(axis=0))) + 1
+            if sizes[other] > sizes[n] and centres[other - 1, 1] - column > _WELL_BEFORE * depth:
+                behind.append(n)
+    return structure & ~np.isin(pieces, behind)
 
 
 def _normals(tangents: np.ndarray) -> np.ndarray:

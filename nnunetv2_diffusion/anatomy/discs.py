@@ -11,7 +11,7 @@ from nnunetv2_diffusion.anatomy.bodies import BodyShape, endplate_angle
 from nnunetv2_diffusion.anatomy.outline import STEP, Frame, Outline, fitted_outline, outline_in
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP, WHOLE_STRIP
 
-_SMOOTH = 1.4  # mm along the line over which the outline is evened before its farthest place is taken
+_SMOOTH = 2.0  # mm along the line over which the outline is evened before its farthest place is taken
 
 
 @dataclass(frozen=True)

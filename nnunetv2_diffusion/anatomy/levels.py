@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nnunetv2_diffusion.anatomy.centreline import Centreline, centreline, pixel_points
+from nnunetv2_diffusion.anatomy.centreline import Centreline, centreline, foremost, pixel_points
 from nnunetv2_diffusion.anatomy.counting import Count, count_levels
 from nnunetv2_diffusion.anatomy.pieces import Piece, Places, find_bodies
 from nnunetv2_diffusion.anatomy.processes import number_processes
@@ -57,11 +57,12 @@ def find_levels(spine: SpineSlice) -> Levels:
         raise ValueError("the slice shows neither vertebrae nor discs")
     line = centreline(canal, vertebrae, discs, spine.spacing)
     places = Places(*line.coordinates(pixel_points(canal.shape, spine.spacing)), float(np.prod(spine.spacing)))
-    found = find_bodies(vertebrae & (places.before > 0), discs, places)
+    bodies = vertebrae & (places.before > 0) if line.of_canal else foremost(vertebrae)
+    found = find_bodies(bodies, discs, places)
     disc_pieces = places.pieces(discs)
     _check_meaning(found.bodies, disc_pieces, vertebrae, canal, places)
     count = count_levels(found, disc_pieces, discs_are_labelled=bool(discs.any()), places=places)
-    processes = number_processes(vertebrae & (places.before <= 0), count.bodies, found.height, places)
+    processes = number_processes(vertebrae & ~bodies, count.bodies, found.height, places)
     cut = frozenset(n for n, piece in count.bodies.items() if piece.cut) | frozenset(
         n for n, mask in processes.items() if mask[-1].any() or mask[0].any() or n not in count.bodies
     )
@@ -89,7 +90,7 @@ def _check_meaning(
     if discs and bodies and np.median([disc.area for disc in discs]) > np.median([body.area for body in bodies]):
         raise ValueError("the discs are larger than the vertebrae: are their labels exchanged?")
     before = sum(body.area for body in bodies)
-    if canal.any() and vertebrae.any() and before < 0.3 * vertebrae.sum() * places.pixel:
+    if canal.any() and vertebrae.any() and before < 0.5 * vertebrae.sum() * places.pixel:
         raise ValueError(
             "most of the vertebrae lie behind the canal: expected the canal's, vertebrae's and discs' own labels, in a "
             "sagittal slice with its anterior side known"

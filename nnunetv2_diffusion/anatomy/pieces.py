@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d, label
+from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 # In body heights, unless said otherwise.
@@ -117,7 +118,8 @@ def find_bodies(vertebrae: np.ndarray, discs: np.ndarray, places: Places) -> Bod
     height, area = _usual_size([part for part, _ in parts])
     parts.sort(key=lambda part: part[0].along)
     pieces, joined = _join([piece for piece, _ in parts], height, area, discs, places)
-    column = float(np.median([piece.before for piece in pieces if piece.area > 0.5 * area]))
+    largest = max(piece.area for piece in pieces)
+    column = float(np.median([piece.before for piece in pieces if piece.area >= 0.5 * largest]))
     kept = [piece for piece in pieces if _is_body(piece, area, column)]
     cut_apart = [piece.mask for piece, was_parted in parts if was_parted]
     return Bodies(
@@ -150,15 +152,39 @@ def _part(piece: Piece, height: float, discs: np.ndarray, places: Places) -> lis
     if piece.height < MERGED * height:
         return [piece]
     count = max(2, round((piece.height + GAP * height) / (height * (1 + GAP))))
-    cuts = _necks(piece, count, height, discs, places)
-    segment = np.searchsorted(cuts, places.along)
-    core = np.abs(places.along[..., None] - cuts).min(axis=-1) > 0.2 * height
-    markers = np.where(piece.mask & core, segment + 1, 0)
-    if len(np.unique(markers)) <= count:
-        return [piece]
     depth = distance_transform_edt(piece.mask)
-    parts = watershed(-depth, markers, mask=piece.mask)
+    ways = []
+    for markers in (_markers_between_necks(piece, count, height, discs, places), _deepest(piece, depth, count)):
+        if len(np.unique(markers)) == count + 1:
+            parts = watershed(-depth, markers, mask=piece.mask)
+            if np.bincount(parts[piece.mask], minlength=count + 1)[1:].min() > 0.4 * piece.mask.sum() / count:
+                ways.append(parts)
+    if not ways:
+        return [piece]
+    parts = min(ways, key=_length_of_cuts)
     return [places.piece(parts == n) for n in range(1, count + 1)]
+
+
+def _markers_between_necks(piece: Piece, count: int, height: float, discs: np.ndarray, places: Places) -> np.ndarray:
+    """int [z, y]: 1, 2, … well between the necks, 0 elsewhere."""
+    cuts = _necks(piece, count, height, discs, places)
+    core = np.abs(places.along[..., None] - cuts).min(axis=-1) > 0.2 * height
+    return np.where(piece.mask & core, np.searchsorted(cuts, places.along) + 1, 0)
+
+
+def _deepest(piece: Piece, depth: np.ndarray, count: int) -> np.ndarray:
+    """int [z, y]: 1, 2, … at the `count` deepest places that lie apart, 0 elsewhere: for bodies at an angle."""
+    apart = max(1, int(0.7 * depth.max()))
+    markers = np.zeros(depth.shape, int)
+    for n, place in enumerate(peak_local_max(depth, min_distance=apart, num_peaks=count, exclude_border=False)):
+        markers[tuple(place)] = n + 1
+    return markers
+
+
+def _length_of_cuts(parts: np.ndarray) -> int:
+    """Number of neighbouring pixels that belong to different parts."""
+    pairs = ((parts[1:], parts[:-1]), (parts[:, 1:], parts[:, :-1]))
+    return sum(int(((one != other) & (one > 0) & (other > 0)).sum()) for one, other in pairs)
 
 
 def _necks(piece: Piece, count: int, height: float, discs: np.ndarray, places: Places) -> np.ndarray:

@@ -5,6 +5,8 @@ The measurements are those of `measures`, taken in frames that are known here an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,7 @@ from nnunetv2_diffusion import measures as m
 from nnunetv2_diffusion.phantoms.rendering import body_distance, canal_distance, disc_distance
 from nnunetv2_diffusion.phantoms.spine import Body, Disc, Pose, Spine
 
-_STEP = 0.05  # mm
+_STEP = 0.1  # mm; ends lie half a step outwards, and means run over many
 _NAN = float("nan")
 _LUMBAR = 5
 
@@ -54,18 +56,31 @@ def _points(pose: Pose, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([pose.p, pose.s]) + np.multiply.outer(x, pose.axis) + np.multiply.outer(y, pose.normal)
 
 
+def _inside(
+    pose: Pose, reach: float, points: np.ndarray, distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Which points (p, s) lie inside a surface, given its distance in the pose's frame; out to `reach` mm."""
+    offset = points - np.array([pose.p, pose.s])
+    near = (np.abs(offset) < reach).all(axis=-1)
+    found = np.zeros(near.shape, bool)
+    found[near] = distance(offset[near] @ pose.axis, offset[near] @ pose.normal) < 0
+    return found
+
+
 def _in_body(body: Body, points: np.ndarray) -> np.ndarray:
-    offset = points - np.array([body.pose.p, body.pose.s])
-    x, y = offset @ body.pose.axis, offset @ body.pose.normal
-    near = np.hypot(x, y) < 0.75 * np.hypot(body.height, body.depth)
-    return near & (body_distance(body, x, y, np.zeros_like(x))[0] < 0)
+    reach = 0.75 * np.hypot(body.height, body.depth)
+    return _inside(body.pose, reach, points, lambda x, y: body_distance(body, x, y, np.zeros_like(x))[0])
 
 
 def _in_disc(disc: Disc, points: np.ndarray) -> np.ndarray:
-    offset = points - np.array([disc.pose.p, disc.pose.s])
-    x, y = offset @ disc.pose.axis, offset @ disc.pose.normal
-    near = np.hypot(x, y) < 0.75 * np.hypot(disc.height + 10, disc.depth + 2 * disc.bulge)
-    return near & (disc_distance(disc, x, y, np.zeros_like(x))[0] < 0)
+    reach = 0.75 * np.hypot(disc.height + 10, disc.depth + 2 * disc.bulge)
+    return _inside(disc.pose, reach, points, lambda x, y: disc_distance(disc, x, y, np.zeros_like(x))[0])
+
+
+def _ends(inside: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last place inside on each row of `inside`, which must all have one; half a step outwards."""
+    first, last = inside.argmax(axis=1), len(places) - 1 - inside[:, ::-1].argmax(axis=1)
+    return places[first] - _STEP / 2, places[last] + _STEP / 2
 
 
 def _strip(x: np.ndarray, front: float, back: float, strip: tuple[float, float]) -> np.ndarray:
@@ -79,8 +94,7 @@ def _waist(inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, flo
     columns = inside.any(axis=0)
     middle = np.median((y[:, None] * inside).sum(axis=0)[columns] / inside.sum(axis=0)[columns])
     rows = inside[np.abs(y - middle) <= m.WAIST_STRIP * np.median(heights[columns]) / 2]
-    rows = rows[rows.any(axis=1)]
-    return float(x[rows.argmax(axis=1)].mean()), float(x[len(x) - 1 - rows[:, ::-1].argmax(axis=1)].mean())
+    return tuple(float(end.mean()) for end in _ends(rows[rows.any(axis=1)], x))
 
 
 class _BodyTruth:
@@ -93,7 +107,9 @@ class _BodyTruth:
         inside = body_distance(body, *plane, np.zeros_like(plane[0]))[0] < 0
         self.front, self.back = _waist(inside, x, y)
         columns = [_strip(x, self.front, self.back, strip) for strip in (m.ANTERIOR_STRIP, m.POSTERIOR_STRIP)]
-        plates = np.array([y[inside.argmax(axis=0)], y[len(y) - 1 - inside[::-1].argmax(axis=0)]])
+        seen = inside.any(axis=0)
+        plates = np.full((2, len(x)), _NAN)
+        plates[:, seen] = _ends(inside.T[seen], y)
         self.corners = np.array([[self._corner(body, x, y, inside, plate, columns, back) for back in (True, False)]
                                  for plate in plates])  # fmt: skip
         middle = inside[:, _strip(x, self.front, self.back, m.MIDDLE_STRIP)].sum(axis=0).mean() * _STEP
@@ -121,7 +137,7 @@ class _BodyTruth:
         slope, offset = np.polyfit([x[c].mean() for c in columns], [plate[c].mean() for c in columns], 1)
         share = y / offset
         rows = (share >= m.WALL_STRIP[0]) & (share <= m.WALL_STRIP[1])
-        walls = x[len(x) - 1 - inside[rows, ::-1].argmax(axis=1)] if back else x[inside[rows].argmax(axis=1)]
+        walls = _ends(inside[rows], x)[int(back)]
         lean, base = np.polyfit(y[rows], walls, 1)
         place = np.linalg.solve([[1.0, -lean], [-slope, 1.0]], [base, offset])
         return _points(body.pose, place[0], place[1])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import rotate
 
 from nnunetv2_diffusion.anatomy.levels import Levels, find_levels
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
@@ -20,7 +21,7 @@ FRONT, BACK = 180, 150
 
 
 def drawn(count: int = 5, lean: float = 0.0) -> np.ndarray:
-    """SPIDER's labels [z, y] of `count` vertebrae and discs; `lean` shifts each row to anterior, in pixels a row."""
+    """SPIDER's labels [z, y] of `count` vertebrae and discs, the whole turned by `lean` degrees."""
     labels = np.zeros((ROWS, COLUMNS), int)
     labels[:, 132:146] = CANAL_VALUE
     for n in range(count):
@@ -28,20 +29,24 @@ def drawn(count: int = 5, lean: float = 0.0) -> np.ndarray:
         labels[row : row + BODY, BACK:FRONT] = n + 1
         labels[row - 8 : row, BACK:FRONT] = FIRST_DISC + n
         labels[row - 2 : row + 14, 104:128] = n + 1
-    for row in range(ROWS):
-        labels[row] = np.roll(labels[row], round(lean * (row - ROWS / 2)))
-    return labels
+    return rotate(labels, lean, order=0) if lean else labels
+
+
+def assert_same(found: np.ndarray, labels: np.ndarray) -> None:
+    """Every structure at its level, but for less than a fiftieth of its pixels, which touch it at a corner alone."""
+    for value in np.unique(labels):
+        assert (found[labels == value] == value).mean() > 0.98, value
 
 
 def levels_of(labels: np.ndarray, **values: object) -> Levels:
     return find_levels(SpineSlice.of_labels(labels, (1.0, 1.0), **values))
 
 
-@pytest.mark.parametrize("lean", [-0.5, 0.0, 0.5])
+@pytest.mark.parametrize("lean", [-30.0, 0.0, 30.0])
 def test_numbers_along_a_spine_that_leans(lean: float):
     labels = drawn(lean=lean)
     levels = levels_of(labels)
-    np.testing.assert_array_equal(levels.labels, labels)
+    assert_same(levels.labels, labels)
     assert levels.doubts == [] and levels.remarks == {}
     assert (list(levels.bodies), list(levels.discs)) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
 
@@ -139,11 +144,11 @@ def test_kissing_processes_are_parted():
 
 
 def test_without_a_canal_the_line_of_bodies_will_do():
-    labels = drawn(lean=0.3)
+    labels = drawn(lean=20.0)
     labels[labels == CANAL_VALUE] = 0
     levels = levels_of(labels)
     assert not levels.line.of_canal
-    np.testing.assert_array_equal(levels.labels, labels)
+    assert_same(levels.labels, labels)
 
 
 def test_one_vertebra_cannot_tell_its_level():
@@ -166,7 +171,7 @@ def test_what_is_no_sagittal_spine_is_refused(change, said: str):
 def test_exchanged_labels_are_refused():
     values = {"vertebrae": range(FIRST_DISC, 226), "discs": range(1, 26), "spinal_canal": (CANAL_VALUE,)}
     labels = drawn()
-    labels[:, 100:130] = 0
+    labels[(labels < CANAL_VALUE) & (np.arange(COLUMNS) < 130)] = 0
     with pytest.raises(ValueError, match="exchanged"):
         levels_of(labels, values=values)
 
@@ -195,10 +200,10 @@ def test_many_phantoms():
 
 
 def test_real_mri_is_numbered_as_its_annotators_did(real_mri: Path):
-    """Vertebrae, or discs, numbered from the lowest one: numbers merged and found again in every scan and slice."""
+    """Vertebrae, or discs, numbered from the lowest one: numbers merged and found again in every scan."""
     files = sorted((real_mri / "spider_layout" / "masks").glob("*.mha"))
     assert len(files) == 21
     for file in files:
         volume = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "RAS")).astype(int)
         labels = volume[..., volume.shape[2] // 2]
-        np.testing.assert_array_equal(levels_of(labels).labels, labels, err_msg=file.name)
+        assert_same(levels_of(labels).labels, labels)
