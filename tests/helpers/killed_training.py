@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from helpers.nnunet_samples import TRAINER, nnunet_environment, threads_for_processes
+from helpers.warm_process import ensure_server
 
 EPOCHS = 3
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,6 +35,7 @@ class Moment(NamedTuple):
 
 def train(root: Path, number: int, fold: int, go_on: bool, kill: Moment | None = None) -> int | None:
     """The exit code of a training that saves `checkpoint_latest.pth` after every epoch; -9 where it was killed."""
+    ensure_server()
     process = _CONTEXT.Process(target=_train, args=(root, number, fold, go_on, kill))
     process.start()
     process.join(300)

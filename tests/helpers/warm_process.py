@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import shutil
@@ -96,12 +97,24 @@ class Running:
         return Ended(self.process.exitcode, float(facts[0]), output, int(facts[1]))
 
 
+def ensure_server() -> None:
+    """Start the server that children are forked from, outside of the checkout: it imports what lies where it starts
+    before what is installed, and a package that is installed as a wheel must be tested as it was installed."""
+    here = os.getcwd()
+    os.chdir(os.sep)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.chdir(here)
+
+
 def start(
     function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str], limits: Limits | None = None
 ) -> Running:
     """Let `function(*arguments)` run in a child whose exit code is its result, adding `environment` to its own."""
     folder = Path(tempfile.mkdtemp(prefix="warm_"))
     limits = limits or Limits()
+    ensure_server()
     process = _CONTEXT.Process(target=_child, args=(function, arguments, dict(environment), folder, limits))
     process.start()
     return Running(process, folder, limits)
