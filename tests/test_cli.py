@@ -23,7 +23,12 @@ def test_quick_answers_import_nothing_heavy(arguments: list[str]):
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\nassert not loaded, loaded\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=command_environment({}), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script],
+        cwd="/",  # the installed package, not the checkout's
+        env=command_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 

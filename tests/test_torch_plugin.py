@@ -29,7 +29,12 @@ print("found", find("nnUNetTrainerSpineSegDiff").__name__)
 
 def python(code: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], env=command_environment(environment), capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        cwd="/",  # the installed package, not the checkout's
+        env=command_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()[-1]

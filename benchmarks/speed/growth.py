@@ -154,7 +154,8 @@ def _spinesegdiff(*arguments: object, cores: int | None = None) -> None:
     Raises:
         RuntimeError: it failed; with its last line.
     """
-    call = "import sys; from nnunetv2_diffusion.cli import main; sys.exit(main())"
+    # without the working directory: in a checkout the package beside it would be found before the installed one
+    call = "import sys; sys.path[:] = filter(None, sys.path); from nnunetv2_diffusion.cli import main; sys.exit(main())"
     if cores is not None and hasattr(os, "sched_setaffinity"):
         call = f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); {call}"
     command = [sys.executable, "-c", call, *map(str, arguments)]

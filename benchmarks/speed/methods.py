@@ -150,7 +150,9 @@ def _window(predictor: nnUNetPredictor, data: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict_published_way(network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
+def predict_published_way(
+    network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False, samples: bool = False
+) -> EnsembleMaps:
     """One sample after another in batches of one and in float32; every step of every sample is kept to the end.
 
     The image encoder's features are computed once. Samples are not mirrored.

@@ -233,7 +233,7 @@ class TestResume:
         root = spider_folder(*names, scan=scan)
         folder = tmp_path / "out" / "Dataset502_SPIDER_T2w"
         command = [sys.executable, "-m", "nnunetv2_diffusion.cli", "convert", str(root), "--modality", "T2w"]
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "-np", "1"])
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "-np", "1"], cwd="/")
         while process.poll() is None and len(list(folder.glob("imagesTr/*"))) < 2:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

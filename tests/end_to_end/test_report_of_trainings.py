@@ -30,6 +30,6 @@ def test_report_reads_trainings_their_folds_and_their_maps(tiny: TinyProject, tm
             ours = trained.loc[trained["structure"] == structure, "dice"].mean()
             assert ours == pytest.approx(summary["mean"][label]["Dice"], abs=1e-6)
     assert len(table) > 0
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert diffusion.name.split("__")[0] in page
     assert "missing" in page

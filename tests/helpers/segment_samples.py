@@ -186,7 +186,9 @@ def write_threshold_model(results: Path, patch: int = 64, size: int | None = 64,
     )
 
 
-def predict_by_threshold(network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False) -> EnsembleMaps:
+def predict_by_threshold(
+    network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False, samples: bool = False
+) -> EnsembleMaps:
     """Stands in for `DiffusionNetwork.predict`: a label for every 85 grey values; uncertainty a tenth of the label."""
     levels = STEP * torch.arange(len(LABELS))[:, None, None]
     distance = ((image - levels) / 20) ** 2

@@ -51,7 +51,7 @@ def test_report_of_a_small_tree(spine_folders, capsys):
     names = {path.stem for path in (out / "figures").iterdir()}
     assert expected <= names and {path.suffix for path in (out / "figures").iterdir()} == {".png", ".pdf"}
 
-    page = (out / "index.html").read_text()
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert "Wilcoxon" in page and "42 and 72 for spondylolisthesis" in page
     assert "bounding box of the reference's structures and 10 pixels around it, the same for every model" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page) and "@import" not in page, "nothing from outside the page"
@@ -83,7 +83,7 @@ def test_what_is_missing_is_said(spine_folders):
     (out).mkdir()
     (out / "table3.csv").write_text("of an earlier report with gradings")
     assert main(["report", "-d", "501", "-o", str(out), "--gallery", "0", "-np", "1"]) == 0
-    page = (out / "index.html").read_text()
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert "1, 2, 3, 4 missing" in page and "No gradings were given" in page
     assert "gallery" not in page_data(page) and 'id="gallery"' not in page and not (out / "table3.csv").exists()
     folds = pd.read_csv(out / "table1.csv").drop_duplicates("model").set_index("model")["missing_folds"]

@@ -56,7 +56,7 @@ def test_sections_without_anything_leave_nothing_of_an_earlier_report(context, t
     scores = score_cases(cases, context.results.labels, progress=False)
     write_report(Context(results, scores, gallery_cases=0), out)
     assert {path.name for path in out.glob("*.csv")} == {"table1.csv", "folds.csv", "cases.csv", "own_notes.csv"}
-    page = (out / "index.html").read_text()
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert 'id="table2"' not in page and "#table2" not in page and "There is one model a dataset" in page
     assert pd.read_csv(out / "cases.csv")["model"].eq("nnU-Net").all()
 
@@ -64,7 +64,7 @@ def test_sections_without_anything_leave_nothing_of_an_earlier_report(context, t
 def test_every_figure_stands_in_the_page_or_beside_it(context, tmp_path):
     """The whole image's two diagrams are named in the text alone."""
     write_report(context, tmp_path)
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {name for name in names if f"figures/{name}.png" not in page} == {"reliability_image", "risk_coverage_image"}
     assert all(f"figures/{name}" in page for name in names)
