@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,29 +9,12 @@ import pytest
 import SimpleITK as sitk
 
 from helpers import campaign, warm_process
-from helpers.segment_samples import phantom, predict_by_threshold, write_threshold_model
+from helpers.segment_samples import phantom, write_threshold_model
+from helpers.soak import soak
 from helpers.spider_samples import SAGITTAL
 
 SHORT, SETTLED, GROWTH_MIB = 60, 30, 25  # scans, after how many memory must have settled, and how
 LONG_SETTLED, LONG_GROWTH_MIB = 100, 50
-
-
-def soak(scans: Path, output: Path, model: Path, settled: int, told: Path) -> int:
-    """In a child: segment a folder; resident MiB and open files after `settled` scans and at the end, to `told`."""
-    from nnunetv2_diffusion.networks import DiffusionNetwork
-    from nnunetv2_diffusion.scans.model import load_model
-    from nnunetv2_diffusion.scans.segmentation import Options, segment_files
-
-    DiffusionNetwork.predict = predict_by_threshold
-    seen: list[tuple[float, int]] = []
-
-    def say(line: str) -> None:
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-        seen.append((resident, len(os.listdir("/proc/self/fd"))))
-
-    failures = segment_files(scans, output, load_model(model), Options(), say=say)
-    told.write_text(f"{len(seen)} {seen[settled][0]} {seen[-1][0]} {seen[settled][1]} {seen[-1][1]}")
-    return len(failures)
 
 
 def grown(root: Path, number: int, settled: int) -> dict[str, float]:

@@ -1,0 +1,26 @@
+"""What a soak does in a child, which can import helpers, but no module of tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from helpers.segment_samples import predict_by_threshold
+
+
+def soak(scans: Path, output: Path, model: Path, settled: int, told: Path) -> int:
+    """In a child: segment a folder; resident MiB and open files after `settled` scans and at the end, to `told`."""
+    from nnunetv2_diffusion.networks import DiffusionNetwork
+    from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.segmentation import Options, segment_files
+
+    DiffusionNetwork.predict = predict_by_threshold
+    seen: list[tuple[float, int]] = []
+
+    def say(line: str) -> None:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        seen.append((resident, len(os.listdir("/proc/self/fd"))))
+
+    failures = segment_files(scans, output, load_model(model), Options(), say=say)
+    told.write_text(f"{len(seen)} {seen[settled][0]} {seen[-1][0]} {seen[settled][1]} {seen[-1][1]}")
+    return len(failures)
