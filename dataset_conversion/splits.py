@@ -105,7 +105,7 @@ def read_splits(path: str | Path, cases: Iterable[Series]) -> Splits:
     patient_of = {case.case: case.patient for case in cases}
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not json: {error}") from error
     if not (isinstance(splits, list) and splits and all(_is_fold(split) for split in splits)):
         raise ValueError(

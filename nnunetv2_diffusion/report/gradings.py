@@ -44,17 +44,17 @@ def read_gradings(path: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{path} does not exist; SPIDER's {GRADINGS_FILE} is needed for the pathologies")
     with naming(path):
         gradings = pd.read_csv(path)
-    needed = ["Patient", *_COLUMNS, _PFIRRMANN]
-    missing = [column for column in needed if column not in gradings.columns]
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; is it SPIDER's {GRADINGS_FILE}?")
-    for column in needed:
-        bad = pd.to_numeric(gradings[column], errors="coerce").isna()
-        if bad.any():
-            raise ValueError(
-                f"{path}, line {bad.idxmax() + 2}: {column} is {gradings[column][bad.idxmax()]!r}, no number"
-            )
-    return gradings.assign(Patient=gradings["Patient"].astype(int).astype(str))
+        needed = ["Patient", *_COLUMNS, _PFIRRMANN]
+        missing = [column for column in needed if column not in gradings.columns]
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; is it SPIDER's {GRADINGS_FILE}?")
+        for column in needed:
+            bad = pd.to_numeric(gradings[column], errors="coerce").isna()
+            if bad.any():
+                raise ValueError(
+                    f"{path}, line {bad.idxmax() + 2}: {column} is {gradings[column][bad.idxmax()]!r}, no number"
+                )
+        return gradings.assign(Patient=gradings["Patient"].astype(int).astype(str))
 
 
 def disc_flags(gradings: pd.DataFrame, pfirrmann: int = PFIRRMANN_THRESHOLD) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
     """
     try:
         with np.load(path) as archive:
-            probabilities = archive["probabilities"]
+            probabilities = np.asarray(archive["probabilities"])
     except Exception:  # damaged archives bring errors of a dozen types out of NumPy, zipfile, zlib and tokenize
         raise ValueError(f"{path} holds no array 'probabilities'; nnU-Net writes one with --npz") from None
     shape = reference.array.shape

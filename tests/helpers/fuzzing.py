@@ -214,7 +214,7 @@ def fuzz(name: str, root: Path, mutants: int) -> Found:
         outcomes |= {int(number): outcome for number, outcome in lines if outcome != "started"}
         next_one = mutants
         if ended.status != 0:
-            culprit = int(lines[-1][0]) if lines else 0
+            culprit = int(lines[-1][0])
             outcomes[culprit] = f"ended the process with {ended.status}: {ended.output[-300:].strip()}"
             next_one = culprit + 1
     counts = Counter(outcome if outcome in ("read", "refused") else "wrong" for outcome in outcomes.values())
@@ -226,8 +226,8 @@ def _read_batch(name: str, sound: Path, folder: Path, first: int, last: int, pro
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with progress.open("a", buffering=1, encoding="utf-8") as told:
         for number in range(first, last):
-            write_mutant(name, number, sound, folder)
             told.write(f"{number}\tstarted\n")
+            write_mutant(name, number, sound, folder)
             told.write(f"{number}\t{_outcome(TARGETS[name].read, folder)}\n")
     return 0
 

@@ -16,6 +16,7 @@ _WORDS = ("", "0", "-1", "1e400", "nan", "inf", "-0", "99999999999999999999", "1
 _WORDS += ("../../etc/passwd", "%s%n", "<script>", "0x41", "1,5", "\x00", "LOCAL", "TRUE", "1 1 1 1 1 1 1 1 1")
 _VALUES: tuple[Any, ...] = (None, True, 0, -1, 10**12, 1.5, float("nan"), float("inf"), "", "a", [], {}, [[]], [None])
 _HEADER_BYTES = 600
+_NESTED = "here something nested deeply"
 # DICOM: rows, columns, frames, bits, samples, position, orientation, spacing, echo time, series and study UIDs, pixels.
 _TAGS = ("28001000", "28001100", "28000800", "28000001", "28000101", "28000301", "28000200", "20003200", "20003700")
 _TAGS += ("28003000", "18008100", "20000e00", "20000d00", "20001100", "08001600", "02001000", "e07f1000")
@@ -109,12 +110,14 @@ def mutate_json(data: bytes, random: Random) -> bytes:
         elif kind == 1 and isinstance(container, dict):
             container[random.choice(_WORDS)] = container.pop(key)
         elif kind == 2:
-            container[key] = json.loads("[" * 500 + "]" * 500)
+            container[key] = _NESTED
         elif kind == 3:
             container[key] = [container[key]]
         else:
             container[key] = random.choice((*_VALUES, *_WORDS))
-    return json.dumps(content, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
+    deep = random.choice((300, 5000))
+    text = json.dumps(content, ensure_ascii=random.random() < 0.5)
+    return text.replace(f'"{_NESTED}"', "[" * deep + "]" * deep).encode("utf-8", "surrogatepass")
 
 
 def _places(content: Any):
@@ -144,8 +147,8 @@ def mutate_csv(data: bytes, random: Random) -> bytes:
             row[column] = '"' + row[column]
         else:
             row[column] = random.choice(_WORDS)
-        row = row or [""]
-    return "\n".join(",".join(row) for row in rows if row).encode()
+        rows = [line for line in rows if line] or [[""]]
+    return "\n".join(",".join(row) for row in rows).encode()
 
 
 def mutate_dicom(data: bytes, random: Random) -> bytes:
