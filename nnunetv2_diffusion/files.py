@@ -27,7 +27,7 @@ PARTIAL = ".partial_"
 _OWNER = re.compile(re.escape(PARTIAL) + r"(?:([0-9a-f]{8})-)?(\d+)_")
 _DAY = 24 * 3600
 _OF_WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-_OF_WRONG_CONTENT += (csv.Error, SyntaxError, zipfile.BadZipFile, zlib.error)
+_OF_WRONG_CONTENT += (ImportError, MemoryError, SyntaxError, csv.Error, zipfile.BadZipFile, zlib.error)
 _TOLD = 300
 
 
