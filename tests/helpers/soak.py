@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from helpers.segment_samples import predict_by_threshold
-
 
 def soak(scans: Path, output: Path, model: Path, settled: int, told: Path) -> int:
     """In a child: segment a folder; resident MiB and open files after `settled` scans and at the end, to `told`."""
-    from nnunetv2_diffusion.networks import DiffusionNetwork
     from nnunetv2_diffusion.scans.model import load_model
     from nnunetv2_diffusion.scans.segmentation import Options, segment_files
 
-    DiffusionNetwork.predict = predict_by_threshold
     seen: list[tuple[float, int]] = []
 
     def say(line: str) -> None:

@@ -18,12 +18,11 @@ import torch
 from PIL import Image
 
 from helpers import spine_tree
-from helpers.segment_samples import phantom, predict_by_threshold, write_dicom, write_model, write_threshold_model
+from helpers.segment_samples import phantom, write_dicom, write_model
 from helpers.spider_samples import SAGITTAL
 from helpers.spine_tree import MODELS, build_tree, some_patients
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
-from nnunetv2_diffusion.networks import DiffusionNetwork
 
 # Without a slash, which no file name can hold; the last one is for what is no file name.
 MARKUP = "'\"><img src=x onerror=harmed=1><svg onload=harmed=2>{{7*7}}&lt;`${7*7}"
@@ -174,9 +173,8 @@ def inside(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("ending", ["mha", "nii.gz", "nrrd"])
-def test_no_identifier_of_a_patient_reaches_what_segment_writes(tmp_path: Path, monkeypatch, capfd, ending: str):
-    monkeypatch.setattr(DiffusionNetwork, "predict", predict_by_threshold)
-    model = write_threshold_model(tmp_path / "results", patch=32, size=32)
+def test_no_identifier_of_a_patient_reaches_what_segment_writes(tmp_path: Path, capfd, ending: str):
+    model = write_model(tmp_path / "results", patch=(32, 32), size=32)
     scan, _ = phantom(SAGITTAL, (32, 32, 3), (1.0, 1.0, 4.0))
     folder = write_dicom(tmp_path / "Sekretova_Zdenka_19470219", scan, **IDENTIFYING)
     output = tmp_path / "out"

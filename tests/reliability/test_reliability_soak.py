@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from helpers import campaign, warm_process
-from helpers.segment_samples import phantom, write_threshold_model
+from helpers.segment_samples import phantom, write_model
 from helpers.soak import soak
 from helpers.spider_samples import SAGITTAL
 
@@ -19,7 +19,7 @@ LONG_SETTLED, LONG_GROWTH_MIB = 100, 50
 
 def grown(root: Path, number: int, settled: int) -> dict[str, float]:
     """How much memory (MiB) and how many open files the scans after the first `settled` added."""
-    model = write_threshold_model(root / "results", patch=32, size=32)
+    model = write_model(root / "results", patch=(32, 32), size=32)
     scan, _ = phantom(SAGITTAL, (32, 32, 3), (1.0, 1.0, 4.0))
     (root / "scans").mkdir()
     for case in range(number):
