@@ -86,6 +86,11 @@ def test_columns_units_and_order(straight: pd.DataFrame):
     assert list(dict.fromkeys(straight["level"]))[:4] == ["L5/S1", "L5", "L4/L5", "L4"]
 
 
+def test_what_is_seen_of_the_lordosis_is_named(straight: pd.DataFrame):
+    rows = straight[straight["structure"].isin([measures.SPINE, measures.CANAL])]
+    assert len(rows) == 3 and (rows["remark"] == "not all of L1-L5 is seen").all()
+
+
 def test_what_needs_the_sacrum_is_empty_and_says_why(straight: pd.DataFrame):
     for level, name in (("L5", measures.SLIP), ("L5", measures.MEYERDING), ("L5/S1", measures.POSTERIOR_BULGE)):
         row = straight[(straight["level"] == level) & (straight["measurement"] == name)].iloc[0]
