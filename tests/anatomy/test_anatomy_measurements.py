@@ -37,7 +37,7 @@ def drawn(slip: float = 0.0, bulge: float = 0.0, wedge: float = 0.0, pixel: floa
     masks = {name: np.zeros(shape, bool) for name in STRUCTURES}
     masks[CANAL] |= box([(0, 21), (140, 21), (140, 37), (0, 37)], shape)
     for n in range(3):
-        low, back = 20.0 + n * 34.0, 40.0 + slip * (n == 1)
+        low, back = 24.0 + n * 34.0, 40.0 + slip * (n == 1)
         lower = wedge * (n == 1)
         corners = [(low, back), (low + 25, back), (low + 25 - lower, back + 35), (low, back + 35)]
         masks[VERTEBRAE] |= box(corners, shape)
@@ -123,7 +123,7 @@ def test_wedge():
 def test_a_stenosis_is_the_narrowest_place():
     spine = drawn()
     canal = spine.canal.copy()
-    canal[62:72, 31:] = 0.0  # behind L4, whose back is at 54 to 79 mm: 6 of 16 mm covered
+    canal[62:72, 31:] = 0.0  # behind L4, whose back is at 58 to 83 mm: 6 of 16 mm covered
     narrowed = SpineSlice(canal, spine.vertebrae, spine.discs, spine.spacing)
     rows = measure(narrowed).query("measurement == @measures.NARROWEST_CANAL")
     assert rows["level"].tolist() == ["L4"]
