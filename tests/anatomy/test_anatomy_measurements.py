@@ -130,6 +130,13 @@ def test_a_stenosis_is_the_narrowest_place():
     assert float(rows["value"].iloc[0]) == pytest.approx(10.0, abs=0.6)
 
 
+def test_a_canal_that_the_edge_cuts_has_no_width():
+    spine = drawn()
+    cut = SpineSlice(*(field[:, 29:] for field in (spine.canal, spine.vertebrae, spine.discs)), spine.spacing)
+    rows = measure(cut).query("measurement in [@measures.CANAL_WIDTH, @measures.NARROWEST_CANAL]")
+    assert rows["value"].isna().all()
+
+
 def test_a_doubtful_count_is_in_every_remark():
     spine = drawn()
     cut = SpineSlice(*(field[15:] for field in (spine.canal, spine.vertebrae, spine.discs)), spine.spacing)
