@@ -22,7 +22,8 @@ class Canal:
     Attributes:
         line: its middle.
         along: mm along the line, where the widths were taken.
-        width: mm, [along], of the canal that the line runs through, square to it; 0 where there is none.
+        width: mm, [along], of the canal that the line runs through, square to it; 0 where there is none or the image's
+            edge cuts it.
     """
 
     line: Centreline
@@ -64,11 +65,16 @@ def measure_canal(field: np.ndarray, spacing: tuple[float, float], line: Centrel
     across = np.arange(-_REACH, _REACH + STEP / 2, STEP)
     points = line.point(along)[:, None] + across[:, None] * line.normal(along)[:, None]
     inside = sample(field, spacing, points) > 0.5
-    return Canal(line, along, _run_through_middle(inside) * STEP)
+    last = (np.array(field.shape) - 1) * spacing
+    beyond = ((points < 0) | (points > last)).any(axis=-1)
+    return Canal(line, along, _run_through_middle(inside, beyond) * STEP)
 
 
-def _run_through_middle(inside: np.ndarray) -> np.ndarray:
-    """Number of samples of each row that are joined to the one nearest to the row's middle, [rows]."""
+def _run_through_middle(inside: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Number of samples of each row that are joined to the one nearest to the row's middle, [rows].
+
+    0 where they end at the image's edge, `beyond` it: what is wider than the image shows has no width.
+    """
     middle = inside.shape[1] // 2
     counts = np.zeros(len(inside))
     for n, row in enumerate(inside):
@@ -79,5 +85,6 @@ def _run_through_middle(inside: np.ndarray) -> np.ndarray:
         outside = np.flatnonzero(~row)
         low = outside[outside < nearest].max(initial=-1)
         high = outside[outside > nearest].min(initial=len(row))
-        counts[n] = high - low - 1
+        ends = beyond[n, [max(low, 0), min(high, len(row) - 1)]]
+        counts[n] = 0 if ends.any() else high - low - 1
     return counts

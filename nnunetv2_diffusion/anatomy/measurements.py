@@ -137,9 +137,10 @@ class _Rows:
         self.scan, self.levels, self.shapes = scan, levels, shapes
         self.rows: list[dict[str, object]] = []
 
-    def add(self, level: str, structure: str, values: Mapping[str, float], remark: str = "") -> None:
-        """Rows of one structure; `remark` goes with those that have no value."""
-        about = list(self.levels.remarks.get(level, ()))
+    def add(self, level: str, structure: str, values: Mapping[str, float], remark: str = "", of_all: str = "") -> None:
+        """Rows of one structure; `remark` goes with those that have no value, `of_all` with each."""
+        about = [of_all] if of_all else []
+        about += self.levels.remarks.get(level, ())
         about += ["level in doubt"] if self.levels.doubts else []
         for measurement, value in values.items():
             own = [remark] if remark and not np.isfinite(value) and remark not in about else []
@@ -221,13 +222,11 @@ def _scan_rows(levels: Levels, shapes: Shapes, rows: _Rows) -> None:
         return
     low, high = lumbar[0], lumbar[-1]
     name = f"{vertebra_name(high)}-{vertebra_name(low)}"
-    partial = "" if (low, high) == (L5, L1) else "not all of L1-L5 is seen"
-    if partial:
-        levels.remarks.setdefault(name, [partial])
+    partly = "" if (low, high) == (L5, L1) else "not all of L1-L5 is seen"
     angle = NAN
     if high > low:
         angle = endplate_angle(shapes.bodies[high].upper) - endplate_angle(shapes.bodies[low].lower)
-    rows.add(name, SPINE, {LORDOSIS: angle}, "a single body has no lordosis")
+    rows.add(name, SPINE, {LORDOSIS: angle}, "a single body has no lordosis", of_all=partly)
     if shapes.canal is None:
         return
     start = shapes.discs[low].posterior_end if low in shapes.discs else shapes.bodies[low].lower[0]
@@ -235,8 +234,8 @@ def _scan_rows(levels: Levels, shapes: Shapes, rows: _Rows) -> None:
     width, place = shapes.canal.narrowest(*ends)
     if np.isfinite(width):
         level = _nearest_level(place, levels, shapes)
-        rows.add(level, CANAL, {NARROWEST_CANAL: width}, "")
-    rows.add(name, CANAL, {CANAL_AREA: shapes.canal.area(*ends)})
+        rows.add(level, CANAL, {NARROWEST_CANAL: width}, of_all=partly)
+    rows.add(name, CANAL, {CANAL_AREA: shapes.canal.area(*ends)}, of_all=partly)
 
 
 def _nearest_level(along: float, levels: Levels, shapes: Shapes) -> str:

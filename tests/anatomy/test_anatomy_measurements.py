@@ -37,7 +37,7 @@ def drawn(slip: float = 0.0, bulge: float = 0.0, wedge: float = 0.0, pixel: floa
     masks = {name: np.zeros(shape, bool) for name in STRUCTURES}
     masks[CANAL] |= box([(0, 21), (140, 21), (140, 37), (0, 37)], shape)
     for n in range(3):
-        low, back = 20.0 + n * 34.0, 40.0 + slip * (n == 1)
+        low, back = 24.0 + n * 34.0, 40.0 + slip * (n == 1)
         lower = wedge * (n == 1)
         corners = [(low, back), (low + 25, back), (low + 25 - lower, back + 35), (low, back + 35)]
         masks[VERTEBRAE] |= box(corners, shape)
@@ -86,6 +86,11 @@ def test_columns_units_and_order(straight: pd.DataFrame):
     assert list(dict.fromkeys(straight["level"]))[:4] == ["L5/S1", "L5", "L4/L5", "L4"]
 
 
+def test_what_is_seen_of_the_lordosis_is_named(straight: pd.DataFrame):
+    rows = straight[straight["structure"].isin([measures.SPINE, measures.CANAL])]
+    assert len(rows) == 3 and (rows["remark"] == "not all of L1-L5 is seen").all()
+
+
 def test_what_needs_the_sacrum_is_empty_and_says_why(straight: pd.DataFrame):
     for level, name in (("L5", measures.SLIP), ("L5", measures.MEYERDING), ("L5/S1", measures.POSTERIOR_BULGE)):
         row = straight[(straight["level"] == level) & (straight["measurement"] == name)].iloc[0]
@@ -118,11 +123,18 @@ def test_wedge():
 def test_a_stenosis_is_the_narrowest_place():
     spine = drawn()
     canal = spine.canal.copy()
-    canal[62:72, 31:] = 0.0  # behind L4, whose back is at 54 to 79 mm: 6 of 16 mm covered
+    canal[62:72, 31:] = 0.0  # behind L4, whose back is at 58 to 83 mm: 6 of 16 mm covered
     narrowed = SpineSlice(canal, spine.vertebrae, spine.discs, spine.spacing)
     rows = measure(narrowed).query("measurement == @measures.NARROWEST_CANAL")
     assert rows["level"].tolist() == ["L4"]
     assert float(rows["value"].iloc[0]) == pytest.approx(10.0, abs=0.6)
+
+
+def test_a_canal_that_the_edge_cuts_has_no_width():
+    spine = drawn()
+    cut = SpineSlice(*(field[:, 29:] for field in (spine.canal, spine.vertebrae, spine.discs)), spine.spacing)
+    rows = measure(cut).query("measurement in [@measures.CANAL_WIDTH, @measures.NARROWEST_CANAL]")
+    assert rows["value"].isna().all()
 
 
 def test_a_doubtful_count_is_in_every_remark():
