@@ -7,62 +7,14 @@ the model; at prediction flags override the sampling alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Range:
-    """What a setting may be: in words, as a test of a value, and whether None (left open) is allowed, too."""
-
-    words: str
-    holds: Callable[[Any], bool]
-    optional: bool = False
-
-
-def _is(kind: type | tuple[type, ...], value: Any) -> bool:
-    """Whether it is of the kind; true and false are no numbers, though Python takes them for some."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _whole(low: int, high: int | None = None, optional: bool = False) -> Range:
-    words = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-    return Range(words, lambda v: _is(int, v) and low <= v and (high is None or v <= high), optional)
-
-
-def _number(words: str, holds: Callable[[float], bool]) -> Range:
-    return Range(f"a number {words}", lambda v: _is((int, float), v) and holds(v))
-
-
-def _one_of(*names: str) -> Range:
-    return Range(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
-
-
-def _setting(default: Any, allowed: Range) -> Any:
-    return field(default=default, metadata={"range": allowed})
-
-
-_SHARE = _number("from 0 to 1", lambda value: 0 <= value <= 1)
-_INSIDE = _number("above 0 and below 1", lambda value: 0 < value < 1)
-_SWITCH = Range("true or false", lambda value: isinstance(value, bool))
-
-
-class _Checked:
-    """Checks every field's value against its range."""
-
-    def __post_init__(self) -> None:
-        for one in fields(self):
-            value, allowed = getattr(self, one.name), one.metadata["range"]
-            if not (allowed.holds(value) or (value is None and allowed.optional)):
-                raise ValueError(f"{one.name} must be {allowed.words}, not {value!r}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """A plain dictionary, by the names of the settings."""
-        return asdict(self)
+from nnunetv2_diffusion.setting_ranges import INSIDE, SHARE, SWITCH, Checked, is_a, number, one_of, setting, whole
 
 
 @dataclass(frozen=True)
-class Process(_Checked):
+class Process(Checked):
     """What the weights were trained for; another process makes another model.
 
     Attributes:
@@ -71,6 +23,8 @@ class Process(_Checked):
         schedule_timesteps: length of the schedule whose first `timesteps` steps are used; None means `timesteps`. With
             a longer one the noisiest x_t keeps part of its mask ("partly noised", paper, section 3.1).
         beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
+        mask_scale: b, by which x_0 is scaled before it is noised (Chen 2023; the paper: 1). A smaller one hides the mask
+            in the noise of more timesteps; x_t keeps unit variance.
         prediction: what the denoiser answers with: "x_start", the mask (SpineSegDiff), "noise", the ε that was added
             (Ho et al. 2020), or "velocity", v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 (Salimans and Ho 2022).
 
@@ -78,12 +32,13 @@ class Process(_Checked):
         ValueError: a value out of range, or a schedule shorter than the steps that are used of it.
     """
 
-    timesteps: int = _setting(1000, _whole(1))
-    schedule: str = _setting("linear", _one_of("linear", "cosine"))
-    schedule_timesteps: int | None = _setting(None, _whole(1, optional=True))
-    beta_start: float = _setting(1e-4, _INSIDE)
-    beta_end: float = _setting(0.02, _INSIDE)
-    prediction: str = _setting("x_start", _one_of("x_start", "velocity", "noise"))
+    timesteps: int = setting(1000, whole(1))
+    schedule: str = setting("linear", one_of("linear", "cosine"))
+    schedule_timesteps: int | None = setting(None, whole(1, optional=True))
+    beta_start: float = setting(1e-4, INSIDE)
+    beta_end: float = setting(0.02, INSIDE)
+    mask_scale: float = setting(1.0, number("above 0 and at most 1", lambda value: 0 < value <= 1))
+    prediction: str = setting("x_start", one_of("x_start", "velocity", "noise"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,12 +49,13 @@ class Process(_Checked):
 
 
 @dataclass(frozen=True)
-class Sampling(_Checked):
+class Sampling(Checked):
     """How masks are drawn from trained weights; may be another one at every prediction.
 
     Attributes:
         sampler: "ddim" (Song et al. 2021, with `eta`) or "ddpm" (ancestral sampling).
         sampling_steps: network evaluations a sample; at most T, or those up to `start_timestep`.
+        timestep_spacing: the visited timesteps are spaced evenly in t, "even", or in log(ᾱ_t / (1 - ᾱ_t)), "log_snr".
         start_timestep: the noisiest timestep visited, 0 ... T-1; None means T-1.
         eta: stochasticity of DDIM, 0 (deterministic given the first noise) to 1 (as DDPM).
         ensemble: "steps" (equations 1 to 3 of the paper) or "samples" (mean and variance of the finished samples).
@@ -114,16 +70,17 @@ class Sampling(_Checked):
         ValueError: a value out of range, or two that exclude each other.
     """
 
-    sampler: str = _setting("ddim", _one_of("ddim", "ddpm"))
-    sampling_steps: int = _setting(5, _whole(1))
-    start_timestep: int | None = _setting(None, _whole(0, optional=True))
-    eta: float = _setting(0.0, _SHARE)
-    ensemble: str = _setting("steps", _one_of("steps", "samples"))
-    samples: int = _setting(4, _whole(1))
-    ensemble_steps: int = _setting(5, _whole(1))
-    early_stop: float = _setting(0.0, _number("of at least 0 and below 1", lambda value: 0 <= value < 1))
-    mirror_samples: bool = _setting(True, _SWITCH)
-    seed: int = _setting(0, _whole(0, 2**31 - 1))
+    sampler: str = setting("ddim", one_of("ddim", "ddpm"))
+    sampling_steps: int = setting(5, whole(1))
+    timestep_spacing: str = setting("even", one_of("even", "log_snr"))
+    start_timestep: int | None = setting(None, whole(0, optional=True))
+    eta: float = setting(0.0, SHARE)
+    ensemble: str = setting("steps", one_of("steps", "samples"))
+    samples: int = setting(4, whole(1))
+    ensemble_steps: int = setting(5, whole(1))
+    early_stop: float = setting(0.0, number("of at least 0 and below 1", lambda value: 0 <= value < 1))
+    mirror_samples: bool = setting(True, SWITCH)
+    seed: int = setting(0, whole(0, 2**31 - 1))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,13 +121,16 @@ class Sampling(_Checked):
 
 
 @dataclass(frozen=True)
-class Training(_Checked):
+class Training(Checked):
     """What only training knows.
 
     Attributes:
         learning_rate: of AdamW, at its start (paper, tables 4 and 7: 1e-4).
         recycling: share of the training steps that noise the denoiser's own prediction from pure noise in place of the
             true mask (Fu et al. 2023), as sampling does; 0 (the paper) to 1.
+        timestep_density: timesteps are drawn evenly in t, "uniform" (the paper), or in log(ᾱ_t / (1 - ᾱ_t)), "log_snr".
+        dice_weight: of the soft Dice in SpineSegDiff's loss (the paper: 1). Soft Dice is not proper: the answer that
+            makes it least is no mean of the possible masks.
         checkpoint_activations: compute every stage again in the backward pass in place of keeping its activations:
             less memory, more time, the same gradients.
 
@@ -178,14 +138,26 @@ class Training(_Checked):
         ValueError: a value out of range.
     """
 
-    learning_rate: float = _setting(1e-4, _INSIDE)
-    recycling: float = _setting(0.0, _SHARE)
-    checkpoint_activations: bool = _setting(False, _SWITCH)
+    learning_rate: float = setting(1e-4, INSIDE)
+    recycling: float = setting(0.0, SHARE)
+    timestep_density: str = setting("uniform", one_of("uniform", "log_snr"))
+    dice_weight: float = setting(1.0, number("of at least 0", lambda value: 0 <= value < float("inf")))
+    checkpoint_activations: bool = setting(False, SWITCH)
 
 
 # What does nothing beside which other values; refused where it is named, since somebody expects it to do something.
 _IDLE: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], bool], str], ...] = (
     (("beta_start", "beta_end"), lambda s: s["schedule"] == "cosine", "the cosine schedule has its own variances"),
+    (
+        ("timestep_spacing",),
+        lambda s: s["sampling_steps"] == 1,
+        "a single step is taken at the noisiest timestep",
+    ),
+    (
+        ("dice_weight",),
+        lambda s: s["prediction"] != "x_start",
+        "the loss of a predicted noise or velocity has no Dice",
+    ),
     (("eta",), lambda s: s["sampler"] == "ddpm", "ddpm draws noise at every step; eta is ddim's"),
     (
         ("ensemble_steps",),
@@ -267,7 +239,7 @@ def _check_names(names: Collection[str], own: type | None) -> None:
 def _shrink_steps(merged: dict[str, Any], named: Collection[str]) -> None:
     """Let step counts that are not named fit those that are; values out of range are left for the check to name."""
     counts = [merged[name] for name in ("timesteps", "start_timestep", "sampling_steps", "ensemble_steps")]
-    if not all(_is(int, count) for count in counts if count is not None):
+    if not all(is_a(int, count) for count in counts if count is not None):
         return
     timesteps, start, _, _ = counts
     visited = timesteps if start is None else start + 1

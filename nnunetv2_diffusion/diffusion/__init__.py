@@ -9,7 +9,15 @@ from nnunetv2_diffusion.diffusion.process import (
     x_start_from_velocity,
 )
 from nnunetv2_diffusion.diffusion.samplers import Step, ddim, ddpm
-from nnunetv2_diffusion.diffusion.schedules import cosine_betas, linear_betas, noise_schedule, sampling_timesteps
+from nnunetv2_diffusion.diffusion.schedules import (
+    cosine_betas,
+    linear_betas,
+    log_snr,
+    log_snr_density,
+    log_snr_timesteps,
+    noise_schedule,
+    sampling_timesteps,
+)
 
 __all__ = [
     "Step",
@@ -17,6 +25,9 @@ __all__ = [
     "ddim",
     "ddpm",
     "linear_betas",
+    "log_snr",
+    "log_snr_density",
+    "log_snr_timesteps",
     "noise_schedule",
     "q_sample",
     "sampling_timesteps",

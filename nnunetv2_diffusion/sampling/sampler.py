@@ -16,6 +16,7 @@ from nnunetv2_diffusion.diffusion import (
     Step,
     ddim,
     ddpm,
+    log_snr_timesteps,
     noise_schedule,
     sampling_timesteps,
     to_x_start,
@@ -62,8 +63,21 @@ def nonlinearity(logits: torch.Tensor, regions: bool) -> torch.Tensor:
 def alphas_cumprod(process: Process) -> torch.Tensor:
     """ᾱ_t of the process, float64 [T]."""
     return noise_schedule(
-        process.schedule, process.timesteps, process.schedule_timesteps, process.beta_start, process.beta_end
+        process.schedule,
+        process.timesteps,
+        process.schedule_timesteps,
+        process.beta_start,
+        process.beta_end,
+        process.mask_scale,
     )
+
+
+def visited_timesteps(process: Process, sampling: Sampling) -> list[int]:
+    """The timesteps that sampling visits, decreasing."""
+    first, steps = sampling.first_timestep(process), sampling.sampling_steps
+    if sampling.timestep_spacing == "log_snr":
+        return log_snr_timesteps(first, steps, alphas_cumprod(process))
+    return sampling_timesteps(first, steps)
 
 
 def pred_x_start(
@@ -161,7 +175,7 @@ class Sampler:
         alphas = alphas_cumprod(self.process)
         denoise = self._denoise_in_chunks(viewed, alphas)
         x = self.model.start(viewed.seen, draw_noise())
-        timesteps = sampling_timesteps(sampling.first_timestep(self.process), sampling.sampling_steps)
+        timesteps = visited_timesteps(self.process, sampling)
         if sampling.sampler == "ddpm":
             return ddpm(denoise, x, timesteps, alphas, draw_noise)
         return ddim(denoise, x, timesteps, alphas, draw_noise, sampling.eta)

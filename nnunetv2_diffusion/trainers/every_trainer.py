@@ -5,24 +5,29 @@ nnU-Net looks a trainer up by name in the modules of `extension/`, which imports
 
 from __future__ import annotations
 
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
 from nnunetv2_diffusion.trainers.nnUNetTrainerDiceLoss_250epochs import nnUNetTrainerDiceLoss_250epochs
-from nnunetv2_diffusion.trainers.nnUNetTrainerDiffusion import nnUNetTrainerDiffusion
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffControl import nnUNetTrainerSpineSegDiffControl
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffOneStep import nnUNetTrainerSpineSegDiffOneStep
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 DIFFUSION = (
     nnUNetTrainerIISDM,
     nnUNetTrainerIISDMEpsilon,
     nnUNetTrainerSpineSegDiff,
+    nnUNetTrainerSpineSegDiffOneStep,
     nnUNetTrainerSpineSegDiffPreSeg,
 )
+OF_ANY_LENGTH = (*DIFFUSION, nnUNetTrainerSpineSegDiffControl)
 # Of nnU-Net's epochs of 250 steps: a demonstration, a short training, the paper's nnU-Net baseline (Table 5).
 LENGTHS = (5, 50, 250)
 
 
-def of_length(trainer: type[nnUNetTrainerDiffusion], epochs: int) -> type[nnUNetTrainerDiffusion]:
+def of_length(trainer: type[nnUNetTrainer], epochs: int) -> type[nnUNetTrainer]:
     """`<trainer>_<epochs>epochs`, as nnU-Net names its own lengths."""
     documented = f"{trainer.__name__} for {epochs} epochs, {250 * epochs:,} optimiser steps."
     content = {"__module__": __name__, "__doc__": documented, "epochs": epochs}
@@ -33,8 +38,8 @@ TRAINERS = {
     trainer.__name__: trainer
     for trainer in (
         nnUNetTrainerDiceLoss_250epochs,
-        *DIFFUSION,
-        *(of_length(trainer, epochs) for trainer in DIFFUSION for epochs in LENGTHS),
+        *OF_ANY_LENGTH,
+        *(of_length(trainer, epochs) for trainer in OF_ANY_LENGTH for epochs in LENGTHS),
     )
 }
 globals().update(TRAINERS)

@@ -42,15 +42,24 @@ class MaskTarget(nn.Module):
 
 
 class MSEDiceBCELoss(nn.Module):
-    """L = L_MSE + L_Dice + L_BCE of the paper, between x̂ = nonlinearity(logits) and the one-hot mask.
+    """L = L_MSE + w L_Dice + L_BCE, w = 1 in the paper, between x̂ = nonlinearity(logits) and the one-hot mask.
 
     Dice is nnU-Net's soft Dice (batch Dice and DDP as planned; background left out for labels). Called as nnU-Net calls
     a loss, with (logits [B, K, H, W], target); evaluated in float32.
     """
 
-    def __init__(self, heads: int, regions: bool, ignore_label: int | None, batch_dice: bool, ddp: bool):
+    def __init__(
+        self,
+        heads: int,
+        regions: bool,
+        ignore_label: int | None,
+        batch_dice: bool,
+        ddp: bool,
+        dice_weight: float = 1.0,
+    ):
         super().__init__()
         self.regions = regions
+        self.dice_weight = dice_weight
         self.mask_target = MaskTarget(heads, regions, ignore_label)
         self.dice = MemoryEfficientSoftDiceLoss(batch_dice=batch_dice, do_bg=regions, smooth=1e-5, ddp=ddp)
 
@@ -63,7 +72,7 @@ class MSEDiceBCELoss(nn.Module):
             bce = masked_mean(self._binary_cross_entropy(logits, probabilities, mask), valid)
             known = mask if valid is None else mask * valid
             dice = 1 + self.dice(probabilities, known, loss_mask=None if valid is None else valid.float())
-            return mse + dice + bce
+            return mse + self.dice_weight * dice + bce
 
     def _binary_cross_entropy(
         self, logits: torch.Tensor, probabilities: torch.Tensor, mask: torch.Tensor

@@ -7,18 +7,18 @@ batch's image becomes a `NoisedImage`, which nnU-Net moves to the device and han
 from __future__ import annotations
 
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from torch._dynamo import OptimizedModule
 
-from nnunetv2_diffusion.diffusion import q_sample, to_x_start
+from nnunetv2_diffusion.diffusion import log_snr_density, q_sample, to_x_start
 from nnunetv2_diffusion.networks import Denoiser, DiffusionNetwork, NoisedImage
 from nnunetv2_diffusion.sampling.precision import computes_in
 from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MaskTarget
+from nnunetv2_diffusion.trainers.optimiser import WEIGHT_DECAY, adamw
 from nnunetv2_diffusion.trainers.pretrained_weights import let_pretrained_weights_fit_in_part
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
@@ -48,11 +48,11 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
                 f"{type(self).__name__} trains two-dimensional configurations, but {configuration!r} of plans "
                 f"{plans['plans_name']!r} has {dimensions} dimensions; use a 2d configuration"
             )
-        training = self.configured_settings(planned).training
+        self.settings_of_training = self.configured_settings(planned).training
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.epochs
-        self.initial_lr = training.learning_rate
-        self.weight_decay = 1e-2
+        self.initial_lr = self.settings_of_training.learning_rate
+        self.weight_decay = WEIGHT_DECAY
         self.enable_deep_supervision = False
 
     @classmethod
@@ -105,6 +105,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         network.regions.fill_(self.label_manager.has_regions)
         network.precision = self.precision
         self.alphas_cumprod = network.alphas_cumprod.float().to(self.device)  # MPS has no float64
+        self.timestep_density = log_snr_density(network.alphas_cumprod).float().to(self.device)
         let_pretrained_weights_fit_in_part(self.print_to_log_file)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
@@ -121,8 +122,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
 
     def configure_optimizers(self):
         """AdamW at the configured learning rate (paper, Table 4: 1e-4) with nnU-Net's polynomial decay."""
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        return adamw(self)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
         """nnU-Net's augmentation; at prediction each sample has its own mirroring, so nnU-Net must not mirror again."""
@@ -167,9 +167,15 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         """What the loss compares the denoiser's prediction with in training: nnU-Net's target."""
         return target
 
+    def draw_timesteps(self, count: int) -> torch.Tensor:
+        """The timesteps of a training batch, [count] in 0 ... T-1, drawn as `timestep_density` says."""
+        if self.settings_of_training.timestep_density == "log_snr":
+            return torch.multinomial(self.timestep_density, count, replacement=True)
+        return torch.randint(len(self.alphas_cumprod), (count,), device=self.device)
+
     def train_step(self, batch: dict) -> dict:
-        """One denoising step at timesteps drawn uniformly from 0 ... T-1."""
-        timestep = torch.randint(len(self.alphas_cumprod), (len(batch["data"]),), device=self.device)
+        """One denoising step at timesteps that are drawn anew for every image."""
+        timestep = self.draw_timesteps(len(batch["data"]))
         noised, noise = self.noised(batch, timestep)
         return super().train_step({**noised, "target": self.training_target(noised["target"], noise, timestep)})
 

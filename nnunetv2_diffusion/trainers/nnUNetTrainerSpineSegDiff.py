@@ -39,4 +39,5 @@ class nnUNetTrainerSpineSegDiff(nnUNetTrainerDiffusion):
             ignore_label=self.label_manager.ignore_label,
             batch_dice=self.configuration_manager.batch_dice,
             ddp=self.is_ddp,
+            dice_weight=self.settings_of_training.dice_weight,
         )

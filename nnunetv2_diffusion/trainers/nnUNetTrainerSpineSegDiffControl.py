@@ -1,0 +1,65 @@
+"""What the diffusion is measured against: the plan's own U-Net, trained as SpineSegDiff is, that segments at once."""
+
+from __future__ import annotations
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_diffusion.sampling.precision import autocast
+from nnunetv2_diffusion.settings import Settings
+from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
+from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
+from nnunetv2_diffusion.trainers.optimiser import WEIGHT_DECAY, adamw
+from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
+
+
+class nnUNetTrainerSpineSegDiffControl(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
+    """SpineSegDiff without x_t, timesteps and the second encoder: same plan, loss, optimiser, steps and augmentation.
+
+    The result is a plain model of nnU-Net, predicted with nnU-Net's own mirroring. Of the configuration's `diffusion`
+    block it takes `learning_rate` and `dice_weight`. For 2D and 3D configurations.
+    """
+
+    epochs = 810
+    precision = "auto"
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ):
+        planned = PlansManager(plans).get_configuration(configuration)
+        self.settings_of_training = Settings().updated(planned.configuration.get("diffusion")).training
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.epochs
+        self.initial_lr = self.settings_of_training.learning_rate
+        self.weight_decay = WEIGHT_DECAY
+        self.enable_deep_supervision = False
+
+    def configure_optimizers(self):
+        """AdamW at the configured learning rate with nnU-Net's polynomial decay, as SpineSegDiff."""
+        return adamw(self)
+
+    def train_step(self, batch: dict) -> dict:
+        """As nnU-Net, in the number format that SpineSegDiff trains in on this processor."""
+        with autocast(self.precision, self.device):
+            return super().train_step(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        """As nnU-Net, in the number format of training."""
+        with autocast(self.precision, self.device):
+            return super().validation_step(batch)
+
+    def _build_loss(self) -> torch.nn.Module:
+        return MSEDiceBCELoss(
+            heads=self.label_manager.num_segmentation_heads,
+            regions=self.label_manager.has_regions,
+            ignore_label=self.label_manager.ignore_label,
+            batch_dice=self.configuration_manager.batch_dice,
+            ddp=self.is_ddp,
+            dice_weight=self.settings_of_training.dice_weight,
+        )
