@@ -16,8 +16,8 @@ from command_line import RESULTS, execute
 from nnunetv2_diffusion.processors import available_threads
 
 HERE = Path(__file__).resolve().parent
-DATASETS = ("spider_layout", "discs_and_vertebrae_2d")
-MODELS = ("nnunet", "iisdm", "spinesegdiff", "preseg")
+DATASETS = ("spider_layout", "spider_volumes", "discs_and_vertebrae_2d")
+MODELS = ("nnunet", "control", "onestep", "iisdm", "spinesegdiff", "preseg")
 CPU_STEPS, CPU_SIZE, CUDA_SIZE = 500, 128, 320
 CPU_IISDM_STEPS, IISDM_STEPS = 100, 1000
 
@@ -65,7 +65,25 @@ def build_parser() -> argparse.ArgumentParser:
     add("--size", type=int, metavar="PIXELS", help=f"sides of the slices (cpu: {CPU_SIZE}; cuda: {CUDA_SIZE})")
     add("--probe-slices", type=int, default=3, metavar="N", help="held-out slices a fold for the probe (%(default)s)")
     add("--threads", type=int, default=available_threads(), metavar="N", help="of PyTorch (all cores)")
-    add("--seed", type=int, default=0, help="of the trainings (%(default)s)")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="of the trainings; each model once a seed (0)")
+    add(
+        "--variant",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("KIND", "NAME", "JSON"),
+        help="also a control, onestep or spinesegdiff that is trained with these settings in place of the plan's",
+    )
+    add(
+        "--sampling",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON"),
+        help="also predict with these sampling settings in place of the model's, with spinesegdiff and its variants",
+    )
+    add("--only-folds", nargs="+", type=int, metavar="F", help="train and measure these alone (all)")
+    add("--only-train", action="store_true", help="measure nothing")
     add(
         "--mri",
         type=Path,
@@ -85,7 +103,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     """Train, measure and write the tables of each dataset."""
     # Read by nnU-Net when it is imported, here and in its commands: pools of one process.
     os.environ.setdefault("nnUNet_def_n_proc", "1")
-    from comparison.models import chosen_models
+    from comparison.models import chosen_models, variants
     from comparison.workspace import Workspace
 
     _check(args)
@@ -95,10 +113,12 @@ def run(args: argparse.Namespace, command: str) -> None:
     base = "2d_small" if on_cpu else "2d_spinesegdiff"
     sampling = args.iisdm_sampling_steps or (CPU_IISDM_STEPS if on_cpu else IISDM_STEPS)
     models = chosen_models(args.models, args.timesteps, base, steps, sampling)
-    workspace = Workspace(args.work.resolve(), args.device, steps, args.threads)
-    workspace.enter({"size": size, "folds": args.folds, "device": args.device, "seed": args.seed})
+    models += variants(args.variant, base, steps)
+    workspaces = [Workspace(args.work.resolve(), args.device, steps, args.threads, seed) for seed in args.seeds]
+    workspaces[0].check_setup({"size": size, "folds": args.folds, "device": args.device})
+    workspaces[0].enter()
     for name in args.datasets:
-        _compare(args, workspace, name, models, base, size, command)
+        _compare(args, workspaces, name, models, base, size, command)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -108,20 +128,27 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 
-def _compare(args: argparse.Namespace, workspace, name: str, models: list, base: str, size: int, command: str) -> None:
+def _compare(
+    args: argparse.Namespace, workspaces: list, name: str, models: list, base: str, size: int, command: str
+) -> None:
     from comparison.data_sets import write_raw
     from comparison.measuring import measure
     from comparison.pictures import draw
     from comparison.tables import write_tables
-    from comparison.training import plan, train_all
+    from comparison.training import folds_of, plan, train_all
 
-    data = write_raw(name, args.mri, workspace.raw, size, args.folds)
-    plan(workspace, data, base, models)
-    train_all(workspace, data, models)
+    data = write_raw(name, args.mri, workspaces[0].raw, size, args.folds)
+    plan(workspaces[0], data, base, models)
+    folds = folds_of(workspaces[0], data, args.only_folds)
     results = []
-    for model in models:
-        _say(f"{name}: predicting and probing with {model.name}")
-        results.append(measure(workspace, data, model, args.probe_slices))
+    for workspace in workspaces:
+        workspace.enter()
+        train_all(workspace, data, models, folds)
+        for model in () if args.only_train else models:
+            _say(f"{name}, seed {workspace.seed}: predicting and probing with {model.name}")
+            results += measure(workspace, data, model, folds, sampled, args.probe_slices)
+    if args.only_train:
+        return
     stem = f"compare_models_{name}"
     # The images are other people's data: their picture stays out of the results, which are published.
     draw(results, workspace.raw / data.name, workspace.root / f"{stem}.png")

@@ -20,8 +20,8 @@ from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, SPLITS_FILE, dataset_name
 from nnunetv2_diffusion.spider import DISCS, IMAGES, MASKS, VALUES, VERTEBRAE, Series, list_series, select_cases
 
-SPIDER_LAYOUT, DISCS_AND_VERTEBRAE = "spider_layout", "discs_and_vertebrae_2d"
-NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602}
+SPIDER_LAYOUT, SPIDER_VOLUMES, DISCS_AND_VERTEBRAE = "spider_layout", "spider_volumes", "discs_and_vertebrae_2d"
+NUMBERS = {SPIDER_LAYOUT: 601, DISCS_AND_VERTEBRAE: 602, SPIDER_VOLUMES: 603}
 SLICE_LABELS = {"background": 0, DISCS: 1, VERTEBRAE: 2}
 FIELD_OF_VIEW = 320.0  # mm; of the converter's 320 pixels of 1 mm
 
@@ -39,7 +39,8 @@ def write_raw(name: str, mri: Path, raw: Path, size: int, folds: int) -> RawData
     """The data set `name` in the folder `mri` as a raw nnU-Net dataset in the folder `raw`.
 
     Args:
-        name: SPIDER_LAYOUT (the vertebrae of T2w scans) or DISCS_AND_VERTEBRAE.
+        name: SPIDER_LAYOUT (the vertebrae of T2w scans, their central slices), SPIDER_VOLUMES (all slices of the same
+            scans) or DISCS_AND_VERTEBRAE.
         mri: the folder that holds a folder of that name.
         raw: nnUNet_raw.
         size: pixels along the sides of the sagittal plane.
@@ -49,11 +50,13 @@ def write_raw(name: str, mri: Path, raw: Path, size: int, folds: int) -> RawData
         FileNotFoundError: the data are not there.
         ValueError: fewer patients than folds, or a scan that cannot be converted.
     """
-    source = mri / name
+    source = mri / (DISCS_AND_VERTEBRAE if name == DISCS_AND_VERTEBRAE else SPIDER_LAYOUT)
     if not (source / IMAGES).is_dir():
         raise FileNotFoundError(f"{source / 'images'} does not exist; name the folder of the real MRI with --mri")
     raw.mkdir(parents=True, exist_ok=True)
-    return (_spider_layout if name == SPIDER_LAYOUT else _slices)(source, raw, size, folds)
+    if name == DISCS_AND_VERTEBRAE:
+        return _slices(source, raw, size, folds)
+    return _spider_layout(source, raw, size, folds, name)
 
 
 def patient_splits(patients: Mapping[str, int], folds: int) -> Splits:
@@ -75,10 +78,10 @@ def patient_splits(patients: Mapping[str, int], folds: int) -> Splits:
     ]
 
 
-def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
+def _spider_layout(source: Path, raw: Path, size: int, folds: int, name: str) -> RawData:
     series = [case for case in select_cases(list_series(source)) if case.contrast == "t2"]
     chosen = [case for case in series if _holds_vertebrae(source, case)]
-    splits_file = raw / f"{SPIDER_LAYOUT}_splits.json"
+    splits_file = raw / f"{name}_splits.json"
     write_json(patient_splits({case.case: case.patient for case in chosen}, folds), splits_file, indent=4)
     conversion = convert(
         source,
@@ -88,8 +91,9 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int) -> RawData:
         spacing=[FIELD_OF_VIEW / size],
         patients=",".join(str(case.patient) for case in chosen),
         splits=splits_file,
-        dataset_id=NUMBERS[SPIDER_LAYOUT],
-        name=SPIDER_LAYOUT,
+        dimension="3d" if name == SPIDER_VOLUMES else "2d",
+        dataset_id=NUMBERS[name],
+        name=name,
     )
     if conversion.failures:
         raise ValueError("; ".join(f"{case}: {message}" for case, message in conversion.failures.items()))

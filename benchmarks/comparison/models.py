@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from comparison.trainers.fixed_length import FULL_LENGTH
 from nnunetv2_diffusion import nnunet_names
 from nnunetv2_diffusion.nnunet_names import stage_name
 from nnunetv2_diffusion.planning.stages import baseline_of
 
-NNUNET, IISDM, SPINESEGDIFF, PRESEG = KINDS = ("nnunet", "iisdm", "spinesegdiff", "preseg")
+NNUNET, CONTROL, ONE_STEP, IISDM, SPINESEGDIFF, PRESEG = KINDS = (
+    "nnunet",
+    "control",
+    "onestep",
+    "iisdm",
+    "spinesegdiff",
+    "preseg",
+)
+PLAIN = (NNUNET, CONTROL)
 TRAINERS = {
     NNUNET: nnunet_names.TRAINER,
+    CONTROL: "nnUNetTrainerSpineSegDiffControl",
+    ONE_STEP: "nnUNetTrainerSpineSegDiffOneStep",
     IISDM: "nnUNetTrainerIISDM",
     SPINESEGDIFF: nnunet_names.SPINESEGDIFF,
     PRESEG: nnunet_names.PRESEG,
@@ -31,19 +44,21 @@ class ComparedModel:
         configuration: of the plans.
         sampling: settings that replace the model's own at prediction.
         timesteps: T of a pre-segmentation stage.
+        diffusion: settings of its training that a configuration of its own adds to the base's.
     """
 
     name: str
     kind: str
     trainer: str
     configuration: str
-    sampling: dict[str, int] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     timesteps: int | None = None
+    diffusion: dict[str, Any] = field(default_factory=dict)
 
     @property
     def diffuses(self) -> bool:
         """Whether it samples."""
-        return self.kind != NNUNET
+        return self.kind not in PLAIN
 
 
 def trainer_name(kind: str, steps: int | None) -> str:
@@ -71,6 +86,8 @@ def chosen_models(
     wanted = set(kinds) | ({NNUNET} if PRESEG in kinds else set())
     models = [
         ComparedModel("nnU-Net", NNUNET, trainer_name(NNUNET, steps), baseline_of(base)),
+        ComparedModel("the same U-Net, our training", CONTROL, trainer_name(CONTROL, steps), base),
+        ComparedModel("SpineSegDiff trained at T - 1 alone", ONE_STEP, trainer_name(ONE_STEP, steps), base),
         ComparedModel("IISDM", IISDM, trainer_name(IISDM, steps), base, {"sampling_steps": iisdm_sampling_steps}),
         ComparedModel("SpineSegDiff", SPINESEGDIFF, trainer_name(SPINESEGDIFF, steps), base),
     ]
@@ -79,3 +96,37 @@ def chosen_models(
         sampling = {"sampling_steps": stage_sampling_steps(number)}
         models.append(ComparedModel(name, PRESEG, trainer, stage_name(baseline_of(base), number), sampling, number))
     return [model for model in models if model.kind in wanted]
+
+
+def variants(given: Sequence[Sequence[str]], base: str, steps: int | None) -> list[ComparedModel]:
+    """Models that are trained with other settings, each in a configuration of its own.
+
+    Args:
+        given: (kind, name, settings as json) of each.
+        base: the configuration that theirs inherit from.
+        steps: optimiser steps, or None for each trainer's own length.
+
+    Raises:
+        ValueError: a kind that is none, or settings that are no json dictionary.
+    """
+    made = []
+    for kind, name, settings in given:
+        if kind not in (CONTROL, ONE_STEP, SPINESEGDIFF):
+            raise ValueError(f"--variant takes {CONTROL}, {ONE_STEP} or {SPINESEGDIFF}, not {kind!r}")
+        configuration = f"{base}_{re.sub(r'[^a-z0-9]+', '', name.lower())}"
+        trainer = trainer_name(kind, steps)
+        block = as_settings(settings, f"--variant {name}")
+        (plain,) = chosen_models([kind], [], base, steps, 1)
+        made.append(ComparedModel(f"{plain.name}, {name}", kind, trainer, configuration, diffusion=block))
+    return made
+
+
+def as_settings(text: str, flag: str) -> dict[str, Any]:
+    """A json dictionary of settings; ValueError, with the flag's name, where it is none."""
+    try:
+        block = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{flag}: {text!r} is no json: {error}") from error
+    if not isinstance(block, dict):
+        raise ValueError(f"{flag}: expected settings such as {{\"mask_scale\": 0.1}}, not {text}")
+    return block

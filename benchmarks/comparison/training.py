@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from comparison.data_sets import RawData, case_splits
 from comparison.models import NNUNET, PRESEG, ComparedModel, trainer_name
 from comparison.workspace import Workspace
-from nnunetv2_diffusion.files import read_json, write_text
+from nnunetv2_diffusion.files import read_json, write_json, write_text
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, PLANS, VALIDATION, fold_folder, next_stage_folder
 from nnunetv2_diffusion.pipeline.steps import Step
 from nnunetv2_diffusion.planning.planner import plan_dataset
@@ -25,15 +25,47 @@ def plan(workspace: Workspace, data: RawData, base: str, models: Sequence[Compar
         small=base == "2d_small",
     )
     write_text("\n".join(sentences) + "\n", workspace.log(data.name, "spinesegdiff_plan"))
+    _add_variants(workspace, data, base, models)
 
 
-def train_all(workspace: Workspace, data: RawData, models: Sequence[ComparedModel]) -> None:
-    """Train every model on every fold; what an earlier run finished is kept.
+def _add_variants(workspace: Workspace, data: RawData, base: str, models: Sequence[ComparedModel]) -> None:
+    """A configuration for each model with settings of its own.
+
+    Raises:
+        ValueError: an earlier run trained under this name with other settings.
+    """
+    file = workspace.preprocessed / data.name / f"{PLANS}.json"
+    plans = read_json(file, remedy="remove the folder and run again")
+    configurations = plans["configurations"]
+    for model in models:
+        if not model.diffusion:
+            continue
+        block = {**configurations[base].get("diffusion", {}), **model.diffusion}
+        wanted = {"inherits_from": base, "next_stage": None, "diffusion": block}
+        if configurations.setdefault(model.configuration, wanted) != wanted:
+            raise ValueError(f"{file} has a {model.configuration} with other settings: give the variant another name")
+    write_json(plans, file, indent=4)
+
+
+def train_all(workspace: Workspace, data: RawData, models: Sequence[ComparedModel], folds: Sequence[int]) -> None:
+    """Train every model on each of the folds; what an earlier run finished is kept.
 
     Models come in the order given: nnU-Net's folds before the pre-segmentation models that read its predictions.
     """
-    folds = range(len(case_splits(workspace.preprocessed, data.name)))
     workspace.runner().run([_training(workspace, data, model, fold) for model in models for fold in folds])
+
+
+def folds_of(workspace: Workspace, data: RawData, wanted: Sequence[int] | None) -> list[int]:
+    """The folds to train and measure: those wanted, or all.
+
+    Raises:
+        ValueError: there is no such fold.
+    """
+    count = len(case_splits(workspace.preprocessed, data.name))
+    unknown = sorted(set(wanted or ()) - set(range(count)))
+    if unknown:
+        raise ValueError(f"--only-folds {unknown[0]}: there are the folds 0 to {count - 1}")
+    return sorted(set(wanted)) if wanted else list(range(count))
 
 
 def _preprocessing(workspace: Workspace, data: RawData) -> Step:
@@ -56,7 +88,8 @@ def _training(workspace: Workspace, data: RawData, model: ComparedModel, fold: i
     def finished() -> bool:
         return checkpoint.is_file() and (model.diffuses or _validated(workspace, data, model, fold))
 
-    name, title = f"{data.name}_{model.trainer}_{model.configuration}_fold{fold}", f"{data.name}: {model.name}"
+    name = f"{data.name}_{model.trainer}_{model.configuration}_seed{workspace.seed}_fold{fold}"
+    title = f"{data.name}, seed {workspace.seed}: {model.name}"
     command = (
         f"nnUNetv2_train {data.number} {model.configuration} {fold} -tr {model.trainer} -device {workspace.device}"
     )

@@ -34,18 +34,29 @@ class Workspace:
         device: "cpu" or "cuda".
         steps: optimiser steps of every training, or None for the trainers' own lengths.
         threads: of PyTorch, in training and prediction.
+        seed: of the trainings; those of another seed lie in results of their own.
     """
 
     root: Path
     device: str
     steps: int | None
     threads: int
+    seed: int = 0
 
-    def enter(self, setup: dict[str, object]) -> None:
-        """Make the folders and set the environment variables of nnU-Net and of the trainers.
+    def enter(self) -> None:
+        """Make the folders and set the environment variables of nnU-Net and of the trainers."""
+        for variable, folder in self._folders().items():
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ[variable] = str(folder)
+        (self.root / LOGS).mkdir(exist_ok=True)
+        os.environ[EXTERNAL_TRAINERS] = os.pathsep.join([str(TRAINERS_FOLDER), str(EXTENSION)])
+        os.environ[fixed_length.THREADS] = str(self.threads)
+        os.environ[fixed_length.SEED] = str(self.seed)
+        if self.device == "cpu":
+            os.environ["nnUNet_n_proc_DA"] = "0"
 
-        Args:
-            setup: what all trainings of the folder have in common; "seed" among it.
+    def check_setup(self, setup: dict[str, object]) -> None:
+        """Note what all trainings of the folder have in common.
 
         Raises:
             ValueError: an earlier run used the folder with another `setup`, so that its trainings do not compare.
@@ -57,30 +68,29 @@ class Workspace:
         ]
         if changed:
             raise ValueError(f"{self.root} holds a comparison with {'; '.join(changed)}: name another folder (--work)")
+        self.root.mkdir(parents=True, exist_ok=True)
         write_json(setup, setup_file)
-        for variable, name in FOLDERS.items():
-            (self.root / name).mkdir(exist_ok=True)
-            os.environ[variable] = str(self.root / name)
-        (self.root / LOGS).mkdir(exist_ok=True)
-        os.environ[EXTERNAL_TRAINERS] = os.pathsep.join([str(TRAINERS_FOLDER), str(EXTENSION)])
-        os.environ[fixed_length.THREADS] = str(self.threads)
-        os.environ[fixed_length.SEED] = str(setup["seed"])
-        if self.device == "cpu":
-            os.environ["nnUNet_n_proc_DA"] = "0"
+
+    def _folders(self) -> dict[str, Path]:
+        return {
+            RAW: self.root / FOLDERS[RAW],
+            PREPROCESSED: self.root / FOLDERS[PREPROCESSED],
+            RESULTS: self.root / FOLDERS[RESULTS] / f"seed_{self.seed}",
+        }
 
     @property
     def raw(self) -> Path:
         """nnUNet_raw."""
-        return self.root / FOLDERS[RAW]
+        return self._folders()[RAW]
 
     @property
     def preprocessed(self) -> Path:
         """nnUNet_preprocessed."""
-        return self.root / FOLDERS[PREPROCESSED]
+        return self._folders()[PREPROCESSED]
 
     def model_folder(self, data: RawData, model: ComparedModel) -> Path:
         """nnU-Net's results folder of a model."""
-        return self.root / FOLDERS[RESULTS] / data.name / str(ModelName(model.trainer, PLANS, model.configuration))
+        return self._folders()[RESULTS] / data.name / str(ModelName(model.trainer, PLANS, model.configuration))
 
     def log(self, *parts: object) -> Path:
         """The file that takes what is printed by a part of the work that is no step."""

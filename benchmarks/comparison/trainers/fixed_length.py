@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_diffusion.trainers.every_trainer import DIFFUSION
+from nnunetv2_diffusion.trainers.every_trainer import OF_ANY_LENGTH
 
 THREADS, SEED = "COMPARE_MODELS_THREADS", "COMPARE_MODELS_SEED"
 MOST_EPOCHS = 5
@@ -50,12 +50,12 @@ class FixedLength:
     def initialize(self) -> None:
         """nnU-Net's own, after seeding."""
         for seed in (random.seed, np.random.seed, torch.manual_seed):
-            seed(int(os.environ[SEED]) + int(self.fold))
+            seed(1000 * int(os.environ[SEED]) + int(self.fold))
         super().initialize()
 
 
 class PredictedLater(FixedLength):
-    """Of a diffusion model, whose validation cases compare_models.py predicts with the settings that it measures."""
+    """Of our trainers, whose validation cases compare_models.py predicts with the settings that it measures."""
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Nothing."""
@@ -63,7 +63,7 @@ class PredictedLater(FixedLength):
 
 BASES = {
     nnUNetTrainer.__name__: (FixedLength, nnUNetTrainer),
-    **{trainer.__name__: (PredictedLater, trainer) for trainer in DIFFUSION},
+    **{trainer.__name__: (PredictedLater, trainer) for trainer in OF_ANY_LENGTH},
 }
 
 
