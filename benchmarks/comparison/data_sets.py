@@ -99,7 +99,7 @@ def _spider_layout(source: Path, raw: Path, size: int, folds: int, name: str) ->
         raise ValueError("; ".join(f"{case}: {message}" for case, message in conversion.failures.items()))
     left_out = [case.case for case in series if case not in chosen]
     notes = [f"Left out, as their masks hold no vertebrae: {', '.join(left_out)}."] if left_out else []
-    return RawData(NUMBERS[SPIDER_LAYOUT], conversion.folder.name, notes)
+    return RawData(NUMBERS[name], conversion.folder.name, notes)
 
 
 def _holds_vertebrae(source: Path, case: Series) -> bool:
