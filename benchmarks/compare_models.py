@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     """Train, measure and write the tables of each dataset."""
     # Read by nnU-Net when it is imported, here and in its commands: pools of one process.
     os.environ.setdefault("nnUNet_def_n_proc", "1")
-    from comparison.models import chosen_models, variants
+    from comparison.models import as_settings, chosen_models, variants
     from comparison.workspace import Workspace
 
     _check(args)
@@ -117,8 +117,9 @@ def run(args: argparse.Namespace, command: str) -> None:
     workspaces = [Workspace(args.work.resolve(), args.device, steps, args.threads, seed) for seed in args.seeds]
     workspaces[0].check_setup({"size": size, "folds": args.folds, "device": args.device})
     workspaces[0].enter()
+    sampled = {name: as_settings(settings, f"--sampling {name}") for name, settings in args.sampling}
     for name in args.datasets:
-        _compare(args, workspaces, name, models, base, size, command)
+        _compare(args, workspaces, name, models, sampled, base, size, command)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -129,7 +130,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _compare(
-    args: argparse.Namespace, workspaces: list, name: str, models: list, base: str, size: int, command: str
+    args: argparse.Namespace,
+    workspaces: list,
+    name: str,
+    models: list,
+    sampled: dict,
+    base: str,
+    size: int,
+    command: str,
 ) -> None:
     from comparison.data_sets import write_raw
     from comparison.measuring import measure

@@ -23,8 +23,8 @@ class Process(Checked):
         schedule_timesteps: length of the schedule whose first `timesteps` steps are used; None means `timesteps`. With
             a longer one the noisiest x_t keeps part of its mask ("partly noised", paper, section 3.1).
         beta_start, beta_end: first and last variance of the linear schedule (paper, B.2: 1e-4 and 0.02).
-        mask_scale: b, by which x_0 is scaled before it is noised (Chen 2023; the paper: 1). A smaller one hides the mask
-            in the noise of more timesteps; x_t keeps unit variance.
+        mask_scale: b, by which x_0 is scaled before it is noised (Chen 2023; the paper: 1). A smaller one hides the
+            mask in the noise of more timesteps; x_t keeps unit variance.
         prediction: what the denoiser answers with: "x_start", the mask (SpineSegDiff), "noise", the ε that was added
             (Ho et al. 2020), or "velocity", v = sqrt(ᾱ_t) ε - sqrt(1 - ᾱ_t) x_0 (Salimans and Ho 2022).
 

@@ -30,6 +30,7 @@ def test_the_defaults_are_the_papers():
     assert (sampling.sampler, process.prediction, sampling.ensemble) == ("ddim", "x_start", "steps")
     assert sampling.first_timestep(process) == 999
     assert training.learning_rate == 1e-4
+    assert (process.mask_scale, training.timestep_density, training.dice_weight) == (1, "uniform", 1)
     assert Settings() == Settings(process, sampling, training)
 
 
@@ -77,6 +78,12 @@ def test_counts_are_whole_numbers_of_at_least_one(name, value):
         ({"eta": float("nan")}, "eta must be a number from 0 to 1, not nan"),
         ({"beta_end": True}, "beta_end must be a number above 0 and below 1, not True"),
         ({"mirror_samples": "false"}, "mirror_samples must be true or false, not 'false'"),
+        ({"mask_scale": 0}, "mask_scale must be a number above 0 and at most 1, not 0"),
+        ({"mask_scale": 1.5}, "mask_scale must be a number above 0 and at most 1, not 1.5"),
+        ({"dice_weight": float("inf")}, "dice_weight must be a number of at least 0, not inf"),
+        ({"dice_weight": -1}, "dice_weight must be a number of at least 0, not -1"),
+        ({"timestep_spacing": "log"}, "timestep_spacing must be one of even, log_snr, not 'log'"),
+        ({"timestep_density": "even"}, "timestep_density must be one of uniform, log_snr, not 'even'"),
         ({"schedule": ["linear"]}, "schedule must be one of linear, cosine, not ['linear']"),
     ],
 )
@@ -149,7 +156,7 @@ def test_overrides_leave_the_rest_and_the_original_alone():
 def test_unknown_names_are_listed_with_the_known():
     with pytest.raises(ValueError, match=r"unknown diffusion settings steps, zeal; known are beta_end.*timesteps"):
         Settings().updated({"zeal": 1, "steps": 2})
-    with pytest.raises(ValueError, match=r"unknown diffusion settings zeal; known are early_stop.*start_timestep$"):
+    with pytest.raises(ValueError, match=r"unknown diffusion settings zeal; known are early_stop.*timestep_spacing$"):
         Sampling().updated({"zeal": 1}, Process())
 
 
@@ -177,6 +184,8 @@ def test_a_process_that_is_too_short_for_what_is_asked_is_named():
         ({}, {"schedule": "cosine", "beta_end": 0.03}, "beta_end"),
         ({"ensemble": "samples"}, {"ensemble_steps": 2}, "ensemble_steps"),
         ({"samples": 1}, {"mirror_samples": True}, "mirror_samples"),
+        ({}, {"sampling_steps": 1, "timestep_spacing": "log_snr"}, "timestep_spacing"),
+        ({"prediction": "velocity"}, {"dice_weight": 0.5}, "dice_weight"),
     ],
 )
 def test_a_setting_that_would_do_nothing_is_refused_where_it_is_named(own, named, idle):

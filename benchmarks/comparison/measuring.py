@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from comparison.data_sets import RawData, case_splits
-from comparison.models import ComparedModel
+from comparison.case_scores import map_scores, predict_case, reliability, structure_scores
+from comparison.data_sets import RawData
+from comparison.models import SPINESEGDIFF, ComparedModel
 from comparison.probe import THIRDS, changed_by_noise, sample_variance
 from comparison.workspace import Workspace
 from nnunetv2_diffusion.diffusion import to_x_start
@@ -25,88 +27,123 @@ from nnunetv2_diffusion.imaging.volumes import read_volume
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device
-from nnunetv2_diffusion.inference.validation import predict_validation, validation_items
+from nnunetv2_diffusion.inference.validation import validation_items
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, VALIDATION, fold_folder
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, fold_folder
 from nnunetv2_diffusion.planning.stages import mask_heads
 from nnunetv2_diffusion.scoring.labels import read_labels
-from nnunetv2_diffusion.scoring.metrics import dice
 
 
 @dataclass
 class Measured:
-    """What was measured of a model.
+    """What was measured of a model of one seed under one sampling.
 
     Attributes:
-        model: which.
-        dice: a row for each case and structure: case, fold, structure, dice (NaN: absent from both masks).
+        model: which; its name tells the sampling.
+        dice: a row for each case and structure: case, fold, structure, dice and dice_expected (NaN: absent from both
+            masks). A case is a patient's only one.
         facts: column -> value, mean over folds.
+        quality: a row a case: case, fold, auroc, aurc.
+        bins: of the reliability diagram, a row for each case and bin.
         masks: case -> file of its predicted mask.
+        seed: of the training.
     """
 
     model: ComparedModel
     dice: pd.DataFrame
     facts: dict[str, Any]
+    quality: pd.DataFrame
+    bins: pd.DataFrame
     masks: dict[str, Path] = field(default_factory=dict)
+    seed: int = 0
 
 
-def measure(workspace: Workspace, data: RawData, model: ComparedModel, probe_slices: int) -> Measured:
-    """Predict every fold's validation cases and score them; of diffusion models probe up to `probe_slices` a fold.
+def measure(
+    workspace: Workspace,
+    data: RawData,
+    model: ComparedModel,
+    folds: Sequence[int],
+    sampled: Mapping[str, Mapping[str, Any]],
+    probe_slices: int,
+) -> list[Measured]:
+    """Predict the folds' validation cases and score them, once a sampling; probe up to `probe_slices` a fold.
 
     What nnU-Net prints goes to a log.
+
+    Args:
+        workspace, data, model: what was trained.
+        folds: to measure.
+        sampled: more samplings by name, for models of kind SPINESEGDIFF.
+        probe_slices: of diffusion models, under their first sampling.
     """
-    log = workspace.log(data.name, model.trainer, model.configuration, "predict")
+    rows = [model]
+    if model.kind == SPINESEGDIFF:
+        rows += [replace(model, name=f"{model.name}; {name}", sampling=dict(one)) for name, one in sampled.items()]
+    log = workspace.log(data.name, model.trainer, model.configuration, f"seed{workspace.seed}", "predict")
     with log.open("w") as output, contextlib.redirect_stdout(output):
-        return _measure(workspace, data, model, probe_slices)
+        return [_measure(workspace, data, row, folds, probe_slices if row is model else 0) for row in rows]
 
 
-def _measure(workspace: Workspace, data: RawData, model: ComparedModel, probe_slices: int) -> Measured:
-    folder = workspace.model_folder(data, model)
+def _measure(
+    workspace: Workspace, data: RawData, model: ComparedModel, folds: Sequence[int], probe_slices: int
+) -> Measured:
+    folder, labels = workspace.model_folder(data, model), read_labels(workspace.preprocessed / data.name / DATASET_FILE)
+    references = workspace.preprocessed / data.name / "gt_segmentations"
     masks: dict[str, Path] = {}
-    facts, rows = [], []
-    for fold, split in enumerate(case_splits(workspace.preprocessed, data.name)):
-        device = choose_device(workspace.device)
-        torch.set_num_threads(workspace.threads)
-        predictor = DiffusionPredictor(
-            model.sampling,
-            uncertainty=True,
-            runtime=Runtime(device.type),
-            perform_everything_on_device=device.type == "cuda",
-            allow_tqdm=False,
-        )
-        predictor.initialize_from_trained_model_folder(folder, [fold])
-        probed = _validation_slices(workspace, predictor, fold, probe_slices)
+    facts, rows, quality, bins = [], [], [], []
+    for fold in folds:
+        predictor = _predictor(workspace, folder, model, fold)
+        probed = _validation_slices(workspace, predictor, fold, max(probe_slices, 1))
         _warm_up(predictor, probed[0].image)
-        predicted = predict_validation(predictor, folder, fold)
-        if not model.diffuses:
-            predicted = fold_folder(folder, fold) / VALIDATION
-        of_fold = {case: predicted / f"{case}.nii.gz" for case in split["val"]}
-        rows += [{"fold": fold, **row} for row in _score(workspace.preprocessed / data.name, of_fold)]
-        masks |= of_fold
+        output = _mask_folder(workspace, data, model, fold)
+        for item in validation_items(predictor, fold, output):
+            case = predict_case(predictor, item)
+            masks[case.name] = output / f"{case.name}.nii.gz"
+            writer = predictor.plans_manager.image_reader_writer_class()
+            writer.write_seg(case.mask, str(masks[case.name]), item["data_properties"])
+            reference = read_volume(references / masks[case.name].name).array
+            rows += [{"fold": fold, **row} for row in structure_scores(case, reference, labels)]
+            quality.append({"fold": fold, **map_scores(case, reference, labels)})
+            bins.append(reliability(case, reference, labels))
         facts.append({**predictor.timing(), **_training_facts(fold_folder(folder, fold)), **_settings(predictor)})
-        if model.diffuses:
+        if model.diffuses and probe_slices:
             facts[-1] |= _probe(predictor, probed)
-    return Measured(model, annotated_structures(pd.DataFrame(rows)), _over_folds(facts, rows), masks)
+    return Measured(
+        model,
+        annotated_structures(pd.DataFrame(rows)),
+        _over_folds(facts, rows),
+        pd.DataFrame(quality),
+        pd.concat(bins, ignore_index=True),
+        masks,
+        workspace.seed,
+    )
+
+
+def _predictor(workspace: Workspace, folder: Path, model: ComparedModel, fold: int) -> DiffusionPredictor:
+    device = choose_device(workspace.device)
+    torch.set_num_threads(workspace.threads)
+    predictor = DiffusionPredictor(
+        model.sampling,
+        runtime=Runtime(device.type),
+        perform_everything_on_device=device.type == "cuda",
+        allow_tqdm=False,
+    )
+    predictor.initialize_from_trained_model_folder(folder, [fold])
+    return predictor
+
+
+def _mask_folder(workspace: Workspace, data: RawData, model: ComparedModel, fold: int) -> Path:
+    """Where the masks of a row of the table go."""
+    row = re.sub(r"[^A-Za-z0-9.]+", "_", model.name)
+    folder = workspace.root / "masks" / data.name / f"seed_{workspace.seed}" / row / f"fold_{fold}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def annotated_structures(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of the structures that some reference holds: a data set without discs cannot tell of them."""
     held = scores.groupby("structure")["reference_voxels"].transform("sum") > 0
     return scores[held].drop(columns="reference_voxels").reset_index(drop=True)
-
-
-def _score(preprocessed: Path, masks: dict[str, Path]) -> list[dict[str, Any]]:
-    """Dice of each case and structure against nnU-Net's copy of the reference."""
-    labels = read_labels(preprocessed / DATASET_FILE)
-    rows = []
-    for case, path in masks.items():
-        reference = read_volume(preprocessed / "gt_segmentations" / path.name).array
-        prediction = read_volume(path).array
-        for structure in labels.structures:
-            true, predicted = (labels.mask(array, structure) for array in (reference, prediction))
-            row = {"case": case, "structure": structure, "dice": dice(true, predicted)}
-            rows.append({**row, "reference_voxels": int(true.sum())})
-    return rows
 
 
 def _training_facts(fold: Path) -> dict[str, float]:
@@ -132,13 +169,11 @@ def _settings(predictor: DiffusionPredictor) -> dict[str, float]:
 
 
 def _over_folds(facts: Sequence[dict[str, float]], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means over folds, each weighted by its cases; whole numbers stay whole."""
-    cases = [len({row["case"] for row in rows if row["fold"] == fold}) for fold in range(len(facts))]
+    """Means over folds, each weighted by its cases; what is no number, or a whole one, is the first fold's."""
+    cases = list(pd.DataFrame(rows).groupby("fold")["case"].nunique())
     return {
-        name: facts[0][name]
-        if isinstance(facts[0][name], int)
-        else float(np.average([fold[name] for fold in facts], weights=cases))
-        for name in facts[0]
+        name: float(np.average([fold[name] for fold in facts], weights=cases)) if isinstance(value, float) else value
+        for name, value in facts[0].items()
     }
 
 

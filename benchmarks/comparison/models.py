@@ -128,5 +128,5 @@ def as_settings(text: str, flag: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{flag}: {text!r} is no json: {error}") from error
     if not isinstance(block, dict):
-        raise ValueError(f"{flag}: expected settings such as {{\"mask_scale\": 0.1}}, not {text}")
+        raise ValueError(f'{flag}: expected settings such as {{"mask_scale": 0.1}}, not {text}')
     return block

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.paths import nnUNet_preprocessed
 from tqdm import tqdm
 
+from comparison.case_scores import predict_case, reliability
 from nnunetv2_diffusion.imaging.volumes import read_volume
-from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.inference.validation import validation_items
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, numbered_folds_with
-from nnunetv2_diffusion.scoring.calibration import case_calibration, expected_calibration_error
+from nnunetv2_diffusion.scoring.calibration import expected_calibration_error
 from nnunetv2_diffusion.scoring.labels import read_labels
 from nnunetv2_diffusion.scoring.map_quality import case_quality
 from nnunetv2_diffusion.settings import Process, Sampling, Settings
@@ -117,7 +116,7 @@ class ValidationCases:
             network.check_start(Settings(self.process, self.default.updated(overrides, self.process)))
         measured = []
         for predictor, items in self.jobs:  # caches and pools, before anything is timed
-            self._predict(predictor, items[0])
+            predict_case(predictor, items[0])
         for sweep, overrides in tqdm(rows, desc="settings", unit="row", disable=None):
             sampling = self.default.updated(overrides, self.process)
             cases = pd.DataFrame(
@@ -134,34 +133,19 @@ class ValidationCases:
             measured.append((row, cases))
         return pd.DataFrame([row for row, _ in measured])
 
-    def _predict(self, predictor: DiffusionPredictor, item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return predictor.predict(item["data"])
-
     def _score(self, predictor: DiffusionPredictor, item: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         network = predictor.diffusion_network
         network.sampling, network.network_evaluations = sampling, 0
         predictor.seconds, predictor.slices = 0.0, 0
-        logits, maps = self._predict(predictor, item)
-        plans, configuration, properties = (
-            predictor.plans_manager,
-            predictor.configuration_manager,
-            item["data_properties"],
-        )
-        prediction, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, plans, configuration, predictor.label_manager, properties, return_probabilities=True
-        )
-        uncertainty = maps_on_image_grid(maps, properties, plans, configuration)[0]
-        case = Path(item["ofile"]).name
-        reference = self.references[case]
-        quality, _ = case_quality(reference, prediction, uncertainty, self.labels)
-        bins = case_calibration(reference, prediction, probabilities, self.labels)
+        case = predict_case(predictor, item)
+        reference = self.references[case.name]
+        quality, _ = case_quality(reference, case.mask, case.uncertainty, self.labels)
         return {
-            "case": case,
+            "case": case.name,
             "dice": quality["dice"],
             "auroc": quality["foreground_auroc"],
             "aurc": quality["foreground_aurc"],
-            "bins": bins[bins["region"] == "foreground"],
+            "bins": reliability(case, reference, self.labels),
             "seconds": predictor.seconds,
             "slices": predictor.slices,
             "evaluations": network.network_evaluations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_diffusion.sampling.precision import autocast
 from nnunetv2_diffusion.settings import Settings
@@ -39,6 +39,23 @@ class nnUNetTrainerSpineSegDiffControl(FiniteLosses, WholeCheckpoints, nnUNetTra
         self.initial_lr = self.settings_of_training.learning_rate
         self.weight_decay = WEIGHT_DECAY
         self.enable_deep_supervision = False
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> torch.nn.Module:
+        """The plan's network without deep supervision, whose layers see no gradient: DDP must not wait for one."""
+        network = nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, False
+        )
+        seg_layers = getattr(getattr(network, "decoder", None), "seg_layers", [])
+        for layer in seg_layers[:-1]:
+            layer.requires_grad_(False)
+        return network
 
     def configure_optimizers(self):
         """AdamW at the configured learning rate with nnU-Net's polynomial decay, as SpineSegDiff."""

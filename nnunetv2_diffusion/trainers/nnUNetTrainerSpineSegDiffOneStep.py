@@ -1,4 +1,4 @@
-"""The second control: SpineSegDiff's denoiser that has only ever seen pure noise, so that its mask is made in one step."""
+"""The second control: SpineSegDiff's denoiser that has only ever seen pure noise and makes its mask in one step."""
 
 from __future__ import annotations
 

@@ -90,21 +90,26 @@ def test_folds_that_do_not_fit_are_refused():
     assert sorted(split["val"] for split in splits) == [["a"], ["b"], ["c", "d"]]
 
 
-def measured(name: str, kind: str, scores: list[float], seconds: float, stage: int | None = None, **facts):
+def measured(name: str, kind: str, scores: list[float], seconds: float, stage: int | None = None, seed=0, **facts):
     model = models.ComparedModel(name, kind, "trainer", "2d", timesteps=stage)
+    common = {"fold": 0, "structure": "discs"}
     dice = pd.DataFrame(
-        [{"case": f"c{i}", "fold": 0, "structure": "discs", "dice": score} for i, score in enumerate(scores)]
-        + [{"case": "c0", "fold": 0, "structure": "spinal_canal", "dice": float("nan")}]
+        [{"case": f"c{i}", **common, "dice": score, "dice_expected": score + 0.01} for i, score in enumerate(scores)]
+        + [{"case": "c0", "fold": 0, "structure": "spinal_canal", "dice": float("nan"), "dice_expected": float("nan")}]
     )
-    common = {"seconds_per_slice": seconds, "network_evaluations_per_slice": 4.0, "optimiser_steps": 10}
-    return Measured(model, dice, {**common, "batch_size": 4, "training_seconds_per_step": 0.1, **facts})
+    costs = {"seconds_per_slice": seconds, "network_evaluations_per_slice": 4.0, "optimiser_steps": 10}
+    costs |= {"batch_size": 4, "training_seconds_per_step": 0.1}
+    quality = pd.DataFrame({"case": ["c0", "c1"], "fold": 0, "auroc": [0.8, 0.9], "aurc": [0.02, 0.04]})
+    # two of three pixels of 0.9 right in one case, one of one in the other: 3 of 4 against 0.9
+    bins = pd.DataFrame({"bin": 13, "count": [3, 1], "confidence_sum": [2.7, 0.9], "correct_sum": [2.0, 1.0]})
+    return Measured(model, dice, {**costs, **facts}, quality, bins, seed=seed)
 
 
-def sampled(name: str, kind: str, scores: list[float], seconds: float, sampling_steps: int, stage=None):
+def sampled(name: str, kind: str, scores: list[float], seconds: float, sampling_steps: int, stage=None, seed=0):
     shares = {f"changed_{where}_{third}": 0.01 for where in ("pixels", "foreground") for third in probe.THIRDS}
     variances = {"sample_variance": 2e-4, "sample_variance_unmirrored": 1e-4, "probed_slices": 3.0}
     settings = {"samples": 3, "sampling_steps": sampling_steps, "timesteps": stage or 1000}
-    return measured(name, kind, scores, seconds, stage, **settings, **shares, **variances)
+    return measured(name, kind, scores, seconds, stage, seed, **settings, **shares, **variances)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,30 @@ def test_targets_are_judged_by_what_was_measured(short, seconds, words):
     ]
     lines = tables.verdicts(results, tables.summarise(results))
     assert [line.partition(":")[0] for line in lines[:3]] == words
-    assert "better than nnU-Net on discs: mean difference +0.0250" in lines[3] and "1 of 2 cases" in lines[3]
+    assert "the control was not run" in lines[3]
+
+
+def test_models_are_compared_with_the_control_patient_by_patient():
+    """Two seeds: differences are of each case's mean; their interval holds what a bootstrap by hand gives."""
+    control = {seed: measured("U-Net", "control", [0.7, 0.8, 0.9, 0.6], 0.1, seed=seed) for seed in (0, 1)}
+    ours = [[0.74, 0.80, 0.93, 0.65], [0.72, 0.78, 0.93, 0.67]]
+    diffusion = [sampled("SpineSegDiff", "spinesegdiff", ours[seed], 0.5, 5, seed=seed) for seed in (0, 1)]
+    summary = tables.summarise([*control.values(), *diffusion])
+    row = summary[(summary["model"] == "SpineSegDiff") & (summary["structure"] == "mean")].iloc[0]
+    paired = np.mean(ours, axis=0) - [0.7, 0.8, 0.9, 0.6]
+    assert row["difference"] == pytest.approx(paired.mean())
+    drawn = np.random.default_rng(1).choice(paired, (20_000, 4)).mean(axis=1)
+    assert [row["difference_low"], row["difference_high"]] == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975]), abs=8e-3
+    )
+    assert row["dice_seeds"] == pytest.approx(np.std([np.mean(scores) for scores in ours], ddof=1))
+    assert row["dice_expected_mean"] == pytest.approx(np.mean(ours) + 0.01)
+    assert (row["auroc"], row["aurc"], row["ece"]) == pytest.approx((0.85, 0.03, 0.15))
+    lines = tables.verdicts([*control.values(), *diffusion], summary)
+    assert lines[1].startswith("met: SpineSegDiff, discs: Dice +0.0275") and "4 patients, 2 seeds" in lines[1]
+    assert "calibration error 0.1500 against 0.1500 (met)" in lines[-1]
+    worse = [measured("U-Net", "control", [0.9] * 3, 0.1), sampled("S", "spinesegdiff", [0.8] * 3, 0.5, 5)]
+    assert tables.verdicts(worse, tables.summarise(worse))[1].startswith("MISSED")
 
 
 def test_structures_that_no_reference_holds_are_not_scored():

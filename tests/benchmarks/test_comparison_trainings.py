@@ -62,12 +62,12 @@ def test_folds_are_trained_once_and_validated_again_for_a_new_stage(tmp_path: Pa
 
     def commands() -> list[str]:
         recorder.calls.clear()
-        training.train_all(workspace, data, [baseline])
+        training.train_all(workspace, data, [baseline], [0, 1])
         return [" ".join(command) for command, _, _ in recorder.calls]
 
     train = "nnUNetv2_train 602 2d_small {} -tr nnUNetTrainer_5steps -device cpu"
     assert commands() == [train.format(0), train.format(1)]
-    folder = tmp_path / "results" / data.name / "nnUNetTrainer_5steps__nnUNetPlans__2d_small"
+    folder = tmp_path / "results" / "seed_0" / data.name / "nnUNetTrainer_5steps__nnUNetPlans__2d_small"
     for fold, case in enumerate("ab"):
         (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
         (folder / f"fold_{fold}" / "checkpoint_final.pth").touch()

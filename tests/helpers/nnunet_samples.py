@@ -33,6 +33,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffControl import nnUNetTrainerSpineSegDiffControl
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffOneStep import nnUNetTrainerSpineSegDiffOneStep
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 
@@ -66,6 +68,14 @@ class TinyIISDM_2epochs(TinyIISDM):
 
 class TinyIISDMEpsilon(Short, nnUNetTrainerIISDMEpsilon):
     settings = nnUNetTrainerIISDMEpsilon.settings.updated({"sampling_steps": 6})
+
+
+class TinyControl(Short, nnUNetTrainerSpineSegDiffControl):
+    pass
+
+
+class TinyOneStep(Short, nnUNetTrainerSpineSegDiffOneStep):
+    pass
 
 
 class TinyPreSeg(Short, nnUNetTrainerSpineSegDiffPreSeg):

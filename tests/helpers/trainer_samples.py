@@ -11,11 +11,15 @@ from helpers.nnunet_samples import TinyProject
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 
 
-def trainer_of(tiny: TinyProject, kind: str = "labels", trainer_class: type = nnUNetTrainerSpineSegDiff):
-    """A trainer that nnU-Net has initialized."""
+def trainer_of(
+    tiny: TinyProject, kind: str = "labels", trainer_class: type = nnUNetTrainerSpineSegDiff, block: dict | None = None
+):
+    """A trainer that nnU-Net has initialized, its configuration with this `diffusion` block."""
     folder = tiny.preprocessed(tiny.dataset(kind=kind))
     plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
     dataset_json = json.loads((folder / "dataset.json").read_text())
+    if block is not None:
+        plans["configurations"]["2d"]["diffusion"] = block
     trainer = trainer_class(plans, "2d", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
     return trainer

@@ -31,8 +31,10 @@ def logits(heads: int, scale: float = 2.0) -> torch.Tensor:
     return torch.from_numpy(scale * np.random.default_rng(1).normal(size=(2, heads, *SHAPE[1:]))).float()
 
 
-def by_hand(output: np.ndarray, target: np.ndarray, regions: bool, ignored: bool, batch_dice: bool) -> float:
-    """MSE + Dice + BCE over the valid pixels, in float64."""
+def by_hand(
+    output: np.ndarray, target: np.ndarray, regions: bool, ignored: bool, batch_dice: bool, weight: float = 1
+) -> float:
+    """MSE + w Dice + BCE over the valid pixels, in float64."""
     output = output.astype(float)
     if regions:
         p = 1 / (1 + np.exp(-output))
@@ -49,7 +51,7 @@ def by_hand(output: np.ndarray, target: np.ndarray, regions: bool, ignored: bool
     p, mask = (p * valid[..., None])[..., foreground], (mask * valid[..., None])[..., foreground]
     axes = (0, 1, 2) if batch_dice else (1, 2)
     dice = (2 * (p * mask).sum(axes) + 1e-5) / (p.sum(axes) + mask.sum(axes) + 1e-5)
-    return mse + 1 - dice.mean() + bce
+    return mse + weight * (1 - dice.mean()) + bce
 
 
 def loss_function(regions: bool, ignored: bool, batch_dice: bool = True) -> MSEDiceBCELoss:
@@ -64,6 +66,13 @@ def test_the_loss_equals_its_definition(regions: bool, ignored: bool, batch_dice
     output = logits(2 if regions else HEADS)
     loss = loss_function(regions, ignored, batch_dice)(output, torch.from_numpy(target))
     assert loss.item() == pytest.approx(by_hand(output.numpy(), target, regions, ignored, batch_dice), rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_dice_counts_by_its_weight(weight: float):
+    output, target = logits(HEADS), labels(False)
+    loss = MSEDiceBCELoss(HEADS, False, None, True, ddp=False, dice_weight=weight)(output, torch.from_numpy(target))
+    assert loss.item() == pytest.approx(by_hand(output.numpy(), target, False, False, True, weight), rel=1e-5)
 
 
 @pytest.mark.parametrize("regions", [False, True])

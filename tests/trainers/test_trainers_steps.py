@@ -115,6 +115,17 @@ def test_timesteps_are_drawn_uniformly_and_each_images_own(tiny: TinyProject, se
     assert (drawn[:, 0] != drawn[:, 1]).float().mean() > 0.98
 
 
+def test_timesteps_are_drawn_evenly_in_log_snr_where_the_plans_say_so(tiny: TinyProject):
+    trainer = trainer_of(tiny, block={"timestep_density": "log_snr", "mask_scale": 0.1})
+    torch.manual_seed(0)
+    drawn = trainer.draw_timesteps(20_000).numpy()
+    scaled = 0.01 * ALPHAS / (0.01 * ALPHAS + 1 - ALPHAS)
+    np.testing.assert_allclose(trainer.alphas_cumprod.numpy(), scaled, rtol=1e-5)
+    ratio = np.log(scaled / (1 - scaled))
+    shares = np.histogram(ratio[drawn], bins=4, range=(ratio[-1], ratio[0]))[0] / len(drawn)
+    np.testing.assert_allclose(shares, 0.25, atol=0.04)
+
+
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerSpineSegDiff, nnUNetTrainerIISDM])
 def test_pseudo_dice_starts_from_the_noisiest_timestep(tiny, seen_batches, trainer_class: type):
     trainer_of(tiny, trainer_class=trainer_class).validation_step(batch())

@@ -48,6 +48,8 @@ def stock_prediction(tiny: TinyProject, model: Path, number: int, cases: list[st
         (2, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
         (4, "ignore", "ExperimentPlanner", "nnUNetPlans", "TinyIISDM"),
         (1, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyIISDMEpsilon"),
+        (1, "labels", "ExperimentPlanner", "nnUNetPlans", "TinyControl"),
+        (2, "regions", "ExperimentPlanner", "nnUNetPlans", "TinyOneStep"),
     ],
 )
 def test_a_training_leaves_a_model_that_predicts_its_validation_again(
