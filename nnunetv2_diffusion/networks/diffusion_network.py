@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps
 from nnunetv2_diffusion.sampling.precision import autocast
 from nnunetv2_diffusion.sampling.sampler import Sampler, alphas_cumprod, nonlinearity, pred_x_start
 from nnunetv2_diffusion.settings import Process, Sampling, Settings
+
+PROCESS = "process"
 
 
 class NoisedImage(NamedTuple):
@@ -48,7 +51,8 @@ class DiffusionNetwork(nn.Module):
         precision: of the denoiser, see `precision.autocast`.
         network_evaluations, encoder_evaluations: slices that went through the denoiser and through the auxiliary
             encoder in predictions since the network was built.
-        regions, mirror_axes: what nnU-Net tells training but not prediction, on the CPU, saved with the weights.
+        regions, mirror_axes: what nnU-Net tells training but not prediction, on the CPU, saved with the weights; so is
+            the process, and the one that comes with weights is theirs, whatever a trainer's defaults are by now.
     """
 
     # Tensors in the state_dict, but no buffers: DDP would broadcast buffers in the forward pass, where a rank without a
@@ -182,13 +186,14 @@ class DiffusionNetwork(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination.update({prefix + name: getattr(self, name) for name in self._facts})
+        destination[prefix + PROCESS] = _as_bytes(self.process)
 
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
         keys = {prefix + name: name for name in self._facts}
         super()._load_from_state_dict(
-            {key: value for key, value in state_dict.items() if key not in keys},
+            {key: value for key, value in state_dict.items() if key not in (*keys, prefix + PROCESS)},
             prefix,
             local_metadata,
             strict,
@@ -201,6 +206,27 @@ class DiffusionNetwork(nn.Module):
                 setattr(self, name, state_dict[key].detach().clone().cpu())
             elif strict:
                 missing_keys.append(key)
+        self.settings = replace(self.settings, process=_process_of(state_dict.get(prefix + PROCESS), self.process))
+
+
+def _as_bytes(process: Process) -> torch.Tensor:
+    """The process as json, in a tensor, which is all that tools expect among weights."""
+    return torch.tensor(list(json.dumps(process.as_dict()).encode()), dtype=torch.uint8)
+
+
+def _process_of(saved: torch.Tensor | None, planned: Process) -> Process:
+    """The process that weights were trained for; with none beside them that of the plans and an unscaled mask, since
+    all weights were when the process was not yet saved.
+
+    Raises:
+        ValueError: what is saved is no process.
+    """
+    if saved is None:
+        return replace(planned, mask_scale=1.0)
+    try:
+        return Process(**json.loads(bytes(saved.tolist())))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the diffusion process beside the weights cannot be read ({error}); train again") from error
 
 
 class PreSegmentationNetwork(DiffusionNetwork):

@@ -104,8 +104,7 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
         network = self.diffusion_network
         network.regions.fill_(self.label_manager.has_regions)
         network.precision = self.precision
-        self.alphas_cumprod = network.alphas_cumprod.float().to(self.device)  # MPS has no float64
-        self.timestep_density = log_snr_density(network.alphas_cumprod).float().to(self.device)
+        self._follow_process()
         let_pretrained_weights_fit_in_part(self.print_to_log_file)
         if super()._do_i_compile():
             self.print_to_log_file("Using torch.compile for the denoiser...")
@@ -113,6 +112,17 @@ class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
 
     def _do_i_compile(self) -> bool:
         return False
+
+    def _follow_process(self) -> None:
+        """Noise as the network's process does; in single precision, since MPS has no other."""
+        alphas = self.diffusion_network.alphas_cumprod
+        self.alphas_cumprod = alphas.float().to(self.device)
+        self.timestep_density = log_snr_density(alphas).float().to(self.device)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """As nnU-Net; training goes on with the process that the weights were trained for so far."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self._follow_process()
 
     @property
     def diffusion_network(self) -> DiffusionNetwork:

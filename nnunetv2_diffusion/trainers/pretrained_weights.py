@@ -17,6 +17,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.networks.diffusion_network import PROCESS
 
 # As nnU-Net's: what makes the segmentation of the last features is not taken over.
 _LAST_LAYER = ".seg_layers."
@@ -30,7 +31,7 @@ def let_pretrained_weights_fit_in_part(log: Callable[[str], None]) -> None:
 def load_pretrained_weights(
     network: nn.Module, fname: str, verbose: bool = False, log: Callable[[str], None] = print
 ) -> None:
-    """As nnU-Net's; into a `DiffusionNetwork` also the part that fits, and the rest is named.
+    """As nnU-Net's; into a `DiffusionNetwork` also what fits, and the rest is named; its process stays its own.
 
     Args:
         network, fname, verbose: those of nnU-Net.
@@ -46,7 +47,7 @@ def load_pretrained_weights(
         return
     given = torch.load(fname, map_location="cpu", weights_only=False)["network_weights"]
     own = module.state_dict()
-    wanted = {name: value for name, value in own.items() if _LAST_LAYER not in name}
+    wanted = {name: value for name, value in own.items() if _LAST_LAYER not in name and name != PROCESS}
     fitting = {
         name: given[name] for name, value in wanted.items() if name in given and given[name].shape == value.shape
     }

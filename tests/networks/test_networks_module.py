@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from helpers.network_samples import images, network, sampled
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
-from nnunetv2_diffusion.settings import Process, Sampling
+from nnunetv2_diffusion.settings import Process, Sampling, Settings
 
 TESTS = Path(__file__).resolve().parents[1]
 # nnU-Net's validation hands out the cases; here rank 0 has one and rank 1 has none.
@@ -88,6 +89,28 @@ def test_labels_and_mirroring_travel_with_the_weights(regions: bool):
     assert torch.equal(other(images()), net(images()))
     net.mirror_axes.fill_(True)
     assert other.mirror_axes.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("process", [{"mask_scale": 0.1}, {"schedule": "cosine", "timesteps": 300}])
+def test_the_process_travels_with_the_weights(process: dict):
+    """A trainer's defaults may change: what weights were trained for does not."""
+    trained = network(Settings().updated(process))
+    loaded = network(Settings())
+    state = trained.state_dict()
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    loaded.load_state_dict(state)
+    assert loaded.process == trained.process and loaded.sampling == Settings().sampling
+    np.testing.assert_array_equal(loaded.alphas_cumprod, trained.alphas_cumprod)
+
+
+def test_weights_of_the_time_before_the_process_was_saved_have_an_unscaled_mask():
+    state = {name: value for name, value in network().state_dict().items() if name != "process"}
+    planned = network(Settings().updated({"mask_scale": 0.1, "schedule": "cosine"}))
+    planned.load_state_dict(state)
+    assert planned.process == Process(schedule="cosine")
+    state["process"] = torch.tensor(list(b"[]"), dtype=torch.uint8)
+    with pytest.raises(ValueError, match="process beside the weights cannot be read"):
+        planned.load_state_dict(state)
 
 
 def test_a_checkpoint_is_loaded_whole_or_says_what_is_missing():
