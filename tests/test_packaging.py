@@ -23,6 +23,7 @@ PROVIDERS = importlib.metadata.packages_distributions()
 PACKAGE = Path(nnunetv2_diffusion.__file__).parent
 FLOORS = {
     "settings": 0,
+    "setting_ranges": 0,
     "nnunet_names": 0,
     "files": 0,
     "spider": 0,

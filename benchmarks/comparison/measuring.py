@@ -95,7 +95,7 @@ def _measure(
         predictor = _predictor(workspace, folder, model, fold)
         probed = _validation_slices(workspace, predictor, fold, max(probe_slices, 1))
         _warm_up(predictor, probed[0].image)
-        output = _mask_folder(workspace, data, model, fold)
+        output = _mask_folder(workspace, data, model)
         for item in validation_items(predictor, fold, output):
             case = predict_case(predictor, item)
             masks[case.name] = output / f"{case.name}.nii.gz"
@@ -132,10 +132,10 @@ def _predictor(workspace: Workspace, folder: Path, model: ComparedModel, fold: i
     return predictor
 
 
-def _mask_folder(workspace: Workspace, data: RawData, model: ComparedModel, fold: int) -> Path:
+def _mask_folder(workspace: Workspace, data: RawData, model: ComparedModel) -> Path:
     """Where the masks of a row of the table go."""
     row = re.sub(r"[^A-Za-z0-9.]+", "_", model.name)
-    folder = workspace.root / "masks" / data.name / f"seed_{workspace.seed}" / row / f"fold_{fold}"
+    folder = workspace.root / "masks" / data.name / f"seed_{workspace.seed}" / row
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
