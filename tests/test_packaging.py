@@ -22,13 +22,13 @@ DISTRIBUTION = importlib.metadata.distribution("nnunetv2-diffusion")
 PROVIDERS = importlib.metadata.packages_distributions()
 PACKAGE = Path(nnunetv2_diffusion.__file__).parent
 FLOORS = {
-    "settings": 0,
     "setting_ranges": 0,
     "nnunet_names": 0,
     "files": 0,
     "spider": 0,
     "processors": 0,
     "measures": 0,
+    "settings": 1,
     "torch_plugin": 1,
     "decisions": 1,
     "diffusion": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from helpers.nnunet_samples import TinyProject
 from helpers.trainer_samples import batch, trainer_of
@@ -20,7 +20,8 @@ BLOCK = {"learning_rate": 3e-3, "dice_weight": 0.2}
 def test_the_control_is_the_plans_unet_with_spinesegdiffs_training(tiny: TinyProject):
     control = trainer_of(tiny, trainer_class=nnUNetTrainerSpineSegDiffControl, block=BLOCK)
     diffusion = trainer_of(tiny, trainer_class=nnUNetTrainerSpineSegDiff, block=BLOCK)
-    assert type(control.network) is PlainConvUNet
+    stock = trainer_of(tiny, trainer_class=nnUNetTrainer)
+    assert type(control.network) is type(stock.network)
     denoiser = diffusion.diffusion_network.denoiser
     widths = [control.network.encoder.output_channels, denoiser.encoder.output_channels]
     assert widths[0] == widths[1] and control.network(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
