@@ -145,6 +145,14 @@ class Training(Checked):
     checkpoint_activations: bool = setting(False, SWITCH)
 
 
+# Sampling by what it costs; named settings come on top. "default" is the model's own.
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"sampling_steps": 1, "samples": 4},
+    "default": {},
+    "samples": {"samples": 16},
+}
+
+
 # What does nothing beside which other values; refused where it is named, since somebody expects it to do something.
 _IDLE: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], bool], str], ...] = (
     (("beta_start", "beta_end"), lambda s: s["schedule"] == "cosine", "the cosine schedule has its own variances"),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from nnunetv2_diffusion.settings import Process, Sampling, Settings, Training
+from nnunetv2_diffusion.settings import PRESETS, Process, Sampling, Settings, Training
 
 PARTS = {field.name: kind for kind in (Process, Sampling, Training) for field in dataclasses.fields(kind)}
 
@@ -166,6 +166,16 @@ def test_prediction_takes_sampling_alone(name):
     value = Settings().as_dict()[name] or 1000
     with pytest.raises(ValueError, match=rf"^{name} cannot be changed at prediction, since the weights were trained"):
         Sampling().updated({name: value, "samples": 2}, Process())
+
+
+def test_presets_are_samplings_of_any_model():
+    """fast costs as many evaluations as nnU-Net's own prediction with its four mirrorings."""
+    sampled = {name: Settings().sampling.updated(preset, Process()) for name, preset in PRESETS.items()}
+    assert sampled["default"] == Settings().sampling
+    assert (sampled["fast"].samples, sampled["fast"].sampling_steps, sampled["fast"].ensemble_steps) == (4, 1, 1)
+    assert (sampled["samples"].samples, sampled["samples"].sampling_steps) == (16, 5)
+    stage = Settings(Process(timesteps=3), Sampling(sampling_steps=3, ensemble_steps=3, samples=3))
+    assert all(stage.sampling.updated(preset, stage.process) for preset in PRESETS.values())
 
 
 def test_a_process_that_is_too_short_for_what_is_asked_is_named():

@@ -41,7 +41,8 @@ def _against_control(summary: pd.DataFrame, name: str, control: str) -> list[str
     """Dice of every structure and its interval, then map and probabilities: at least as good as the control's."""
     rows = summary.set_index(["model", "structure"])
     lines = []
-    for structure in summary[summary["model"] == name]["structure"]:
+    structures = list(summary[summary["model"] == name]["structure"])
+    for structure in structures if len(structures) > 2 else [MEAN]:
         row = rows.loc[(name, structure)]
         verdict = "met" if row["difference"] >= 0 else "MISSED"
         lines.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, PLANS, SAMPLES, SPINESEGDIFF, ModelName, default_trainer
+from nnunetv2_diffusion.settings import PRESETS
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.inference.runtime import Runtime
@@ -38,6 +39,13 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool = 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that replace a model's sampling settings; each left out keeps the model's own."""
     group = parser.add_argument_group("sampling (default: the settings that the model was trained with)")
+    group.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default="default",
+        help="fast: one step of 4 samples, as many evaluations as nnU-Net's mirroring; samples: 16 samples, for "
+        "intervals and distributions; default: the model's own. The flags below come on top",
+    )
     group.add_argument("--samples", type=int, metavar="S", help="samples drawn of every image")
     group.add_argument(
         "--early-stop",
@@ -70,8 +78,9 @@ def add_samples_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The sampling settings that were named on the command line."""
-    return {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    """The sampling settings that were named on the command line, singly or as a preset."""
+    named = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    return {**PRESETS[args.preset], **named}
 
 
 def named_model(args: argparse.Namespace) -> Path:

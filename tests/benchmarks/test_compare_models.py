@@ -145,7 +145,7 @@ def test_models_are_compared_with_the_control_patient_by_patient():
     assert row["dice_expected_mean"] == pytest.approx(np.mean(ours) + 0.01)
     assert (row["auroc"], row["aurc"], row["ece"]) == pytest.approx((0.85, 0.03, 0.15))
     lines = tables.verdicts([*control.values(), *diffusion], summary)
-    assert lines[1].startswith("met: SpineSegDiff, discs: Dice +0.0275") and "4 patients, 2 seeds" in lines[1]
+    assert lines[1].startswith("met: SpineSegDiff, mean: Dice +0.0275") and "4 patients, 2 seeds" in lines[1]
     assert "calibration error 0.1500 against 0.1500 (met)" in lines[-1]
     worse = [measured("U-Net", "control", [0.9] * 3, 0.1), sampled("S", "spinesegdiff", [0.8] * 3, 0.5, 5)]
     assert tables.verdicts(worse, tables.summarise(worse))[1].startswith("MISSED")

@@ -84,7 +84,8 @@ def test_seeds_and_other_settings_reach_the_sampling(model: Path, unseen: Path, 
 def test_timing_counts_evaluations_and_seconds(model: Path, unseen: Path, tmp_path: Path):
     (tmp_path / "one").mkdir()
     shutil.copy(unseen / "exact_0000.nii.gz", tmp_path / "one")
-    for flags, evaluations in (((), 20), (("--samples", 3, "--sampling-steps", 2), 6)):
+    presets = ((("--preset", "fast"), 4), (("--preset", "samples"), 80), (("--preset", "samples", "--samples", 2), 10))
+    for flags, evaluations in (((), 20), (("--samples", 3, "--sampling-steps", 2), 6), *presets):
         assert predict(tmp_path / "one", tmp_path / "out", *flags) == 0
         timing = json.loads((tmp_path / "out" / "timing.json").read_text())
         assert timing["network_evaluations_per_slice"] == evaluations
