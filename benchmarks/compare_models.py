@@ -17,7 +17,7 @@ from nnunetv2_diffusion.processors import available_threads
 
 HERE = Path(__file__).resolve().parent
 DATASETS = ("spider_layout", "spider_volumes", "discs_and_vertebrae_2d")
-MODELS = ("nnunet", "control", "onestep", "iisdm", "spinesegdiff", "preseg")
+MODELS = ("nnunet", "control", "onestep", "iisdm", "paper", "spinesegdiff", "preseg")
 CPU_STEPS, CPU_SIZE, CUDA_SIZE = 500, 128, 320
 CPU_IISDM_STEPS, IISDM_STEPS = 100, 1000
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 TRAINER, PLANS = "nnUNetTrainer", "nnUNetPlans"
 SPINESEGDIFF, PRESEG = "nnUNetTrainerSpineSegDiff", "nnUNetTrainerSpineSegDiffPreSeg"
+CONTROL, PAPER = "nnUNetTrainerSpineSegDiffControl", "nnUNetTrainerSpineSegDiffPaper"
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 EXTERNAL_TRAINERS = "nnUNet_extTrainer"

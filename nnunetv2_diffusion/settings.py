@@ -111,13 +111,33 @@ class Sampling(Checked):
         sampling steps fewer ensemble steps.
 
         Args:
-            overrides: settings by name.
+            overrides: settings by name; a "preset", one of PRESETS, comes before the others.
             process: of the model.
 
         Raises:
             ValueError: a name that is no setting of sampling, a value out of range, or a setting that would do nothing.
         """
-        return Settings(process, self)._with(overrides, own=Sampling).sampling
+        named = dict(overrides or {})
+        preset = named.pop("preset", None) or "default"
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+        return Settings(process, self)._with(named, own=Sampling, before=PRESETS[preset](self)).sampling
+
+
+def _of_samples(own: Sampling) -> dict[str, Any]:
+    """Samples that have come away from each other take some steps; a fused mask needs fewer."""
+    steps = max(SAMPLES_STEPS, own.sampling_steps)
+    return {"samples": 16, "sampling_steps": steps, "ensemble_steps": max(SAMPLES_STEPS, own.ensemble_steps)}
+
+
+SAMPLES_STEPS = 5
+# Sampling by what it costs, made of the model's own: "fast" takes as many evaluations as nnU-Net's four mirrorings,
+# "samples" is for intervals and distributions.
+PRESETS: dict[str, Callable[[Sampling], dict[str, Any]]] = {
+    "fast": lambda own: {"samples": 4, "sampling_steps": 1},
+    "default": lambda own: {},
+    "samples": _of_samples,
+}
 
 
 @dataclass(frozen=True)
@@ -143,14 +163,6 @@ class Training(Checked):
     timestep_density: str = setting("uniform", one_of("uniform", "log_snr"))
     dice_weight: float = setting(1.0, number("of at least 0", lambda value: 0 <= value < float("inf")))
     checkpoint_activations: bool = setting(False, SWITCH)
-
-
-# Sampling by what it costs; named settings come on top. "default" is the model's own.
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"sampling_steps": 1, "samples": 4},
-    "default": {},
-    "samples": {"samples": 16},
-}
 
 
 # What does nothing beside which other values; refused where it is named, since somebody expects it to do something.
@@ -212,11 +224,13 @@ class Settings:
         """A flat dictionary, as it is written beside a prediction."""
         return {**self.process.as_dict(), **self.sampling.as_dict(), **self.training.as_dict()}
 
-    def _with(self, overrides: Mapping[str, Any] | None, own: type | None = None) -> Settings:
-        """With overrides in place; where `own` is given, of this part alone."""
+    def _with(
+        self, overrides: Mapping[str, Any] | None, own: type | None = None, before: Mapping[str, Any] | None = None
+    ) -> Settings:
+        """With overrides in place, after what comes `before` them; where `own` is given, of this part alone."""
         overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
         _check_names(overrides, own)
-        merged = {**self.as_dict(), **overrides}
+        merged = {**self.as_dict(), **(before or {}), **overrides}
         _shrink_steps(merged, overrides)
         made = Settings(*(kind(**{one.name: merged[one.name] for one in fields(kind)}) for kind in _PARTS))
         for names, idle, why in _IDLE:

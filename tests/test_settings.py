@@ -170,12 +170,19 @@ def test_prediction_takes_sampling_alone(name):
 
 def test_presets_are_samplings_of_any_model():
     """fast costs as many evaluations as nnU-Net's own prediction with its four mirrorings."""
-    sampled = {name: Settings().sampling.updated(preset, Process()) for name, preset in PRESETS.items()}
-    assert sampled["default"] == Settings().sampling
+    own = Sampling(sampling_steps=2, ensemble_steps=2)
+    sampled = {name: own.updated({"preset": name}, Process()) for name in PRESETS}
+    assert sampled["default"] == own
     assert (sampled["fast"].samples, sampled["fast"].sampling_steps, sampled["fast"].ensemble_steps) == (4, 1, 1)
-    assert (sampled["samples"].samples, sampled["samples"].sampling_steps) == (16, 5)
-    stage = Settings(Process(timesteps=3), Sampling(sampling_steps=3, ensemble_steps=3, samples=3))
-    assert all(stage.sampling.updated(preset, stage.process) for preset in PRESETS.values())
+    samples = sampled["samples"]
+    assert (samples.samples, samples.sampling_steps, samples.ensemble_steps) == (16, 5, 5)
+    stage = Sampling(sampling_steps=3, ensemble_steps=3, samples=3).updated({"preset": "samples"}, Process(timesteps=3))
+    assert (stage.samples, stage.sampling_steps, stage.ensemble_steps) == (16, 3, 3)
+    iisdm = Sampling(sampler="ddpm", sampling_steps=1000, ensemble="samples", ensemble_steps=1)
+    assert iisdm.updated({"preset": "samples"}, Process()).sampling_steps == 1000
+    assert own.updated({"preset": "samples", "samples": 3}, Process()).samples == 3
+    with pytest.raises(ValueError, match="preset must be one of fast, default, samples, not 'slow'"):
+        own.updated({"preset": "slow"}, Process())
 
 
 def test_a_process_that_is_too_short_for_what_is_asked_is_named():

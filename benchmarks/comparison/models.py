@@ -13,20 +13,22 @@ from nnunetv2_diffusion import nnunet_names
 from nnunetv2_diffusion.nnunet_names import stage_name
 from nnunetv2_diffusion.planning.stages import baseline_of
 
-NNUNET, CONTROL, ONE_STEP, IISDM, SPINESEGDIFF, PRESEG = KINDS = (
+NNUNET, CONTROL, ONE_STEP, IISDM, PAPER, SPINESEGDIFF, PRESEG = KINDS = (
     "nnunet",
     "control",
     "onestep",
     "iisdm",
+    "paper",
     "spinesegdiff",
     "preseg",
 )
 PLAIN = (NNUNET, CONTROL)
 TRAINERS = {
     NNUNET: nnunet_names.TRAINER,
-    CONTROL: "nnUNetTrainerSpineSegDiffControl",
+    CONTROL: nnunet_names.CONTROL,
     ONE_STEP: "nnUNetTrainerSpineSegDiffOneStep",
     IISDM: "nnUNetTrainerIISDM",
+    PAPER: nnunet_names.PAPER,
     SPINESEGDIFF: nnunet_names.SPINESEGDIFF,
     PRESEG: nnunet_names.PRESEG,
 }
@@ -89,6 +91,7 @@ def chosen_models(
         ComparedModel("the same U-Net, our training", CONTROL, trainer_name(CONTROL, steps), base),
         ComparedModel("SpineSegDiff trained at T - 1 alone", ONE_STEP, trainer_name(ONE_STEP, steps), base),
         ComparedModel("IISDM", IISDM, trainer_name(IISDM, steps), base, {"sampling_steps": iisdm_sampling_steps}),
+        ComparedModel("SpineSegDiff, the paper's recipe", PAPER, trainer_name(PAPER, steps), base),
         ComparedModel("SpineSegDiff", SPINESEGDIFF, trainer_name(SPINESEGDIFF, steps), base),
     ]
     for number in sorted(set(timesteps)):

@@ -43,8 +43,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=list(PRESETS),
         default="default",
-        help="fast: one step of 4 samples, as many evaluations as nnU-Net's mirroring; samples: 16 samples, for "
-        "intervals and distributions; default: the model's own. The flags below come on top",
+        help="fast: one step of 4 samples, as many evaluations as nnU-Net's mirroring; samples: 16 samples of at least "
+        "5 steps, for intervals and distributions; default: the model's own. The flags below come on top",
     )
     group.add_argument("--samples", type=int, metavar="S", help="samples drawn of every image")
     group.add_argument(
@@ -80,7 +80,7 @@ def add_samples_argument(parser: argparse.ArgumentParser) -> None:
 def sampling_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The sampling settings that were named on the command line, singly or as a preset."""
     named = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    return {**PRESETS[args.preset], **named}
+    return named if args.preset == "default" else {"preset": args.preset, **named}
 
 
 def named_model(args: argparse.Namespace) -> Path:

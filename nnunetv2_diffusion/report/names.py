@@ -6,15 +6,17 @@ from nnunetv2_diffusion import nnunet_names, spider
 from nnunetv2_diffusion.nnunet_names import PLANS, ModelName, dataset_number, parse_stage
 
 SPINESEGDIFF, PRESEGMENTATION, IISDM, NNUNET = "SpineSegDiff", "SpineSegDiff, pre-segmentation", "IISDM", "nnU-Net"
+CONTROL = "U-Net trained as SpineSegDiff"
 
 # Trainer class prefixes, the longest first; the order of the values is the order of the tables.
 _PREFIXES = (
     (nnunet_names.PRESEG, PRESEGMENTATION),
+    (nnunet_names.CONTROL, CONTROL),
     (nnunet_names.SPINESEGDIFF, SPINESEGDIFF),
     ("nnUNetTrainerIISDM", IISDM),
     (nnunet_names.TRAINER, NNUNET),
 )
-FAMILY_ORDER = (SPINESEGDIFF, PRESEGMENTATION, IISDM, NNUNET)
+FAMILY_ORDER = (SPINESEGDIFF, PRESEGMENTATION, IISDM, CONTROL, NNUNET)
 _BASELINE = "2d"
 _MODALITIES = {name: modality for modality, (_, name) in spider.DATASETS.items()}
 

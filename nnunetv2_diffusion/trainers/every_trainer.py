@@ -13,6 +13,7 @@ from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerI
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffControl import nnUNetTrainerSpineSegDiffControl
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffOneStep import nnUNetTrainerSpineSegDiffOneStep
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPaper import nnUNetTrainerSpineSegDiffPaper
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 DIFFUSION = (
@@ -20,6 +21,7 @@ DIFFUSION = (
     nnUNetTrainerIISDMEpsilon,
     nnUNetTrainerSpineSegDiff,
     nnUNetTrainerSpineSegDiffOneStep,
+    nnUNetTrainerSpineSegDiffPaper,
     nnUNetTrainerSpineSegDiffPreSeg,
 )
 OF_ANY_LENGTH = (*DIFFUSION, nnUNetTrainerSpineSegDiffControl)

@@ -11,6 +11,7 @@ from torch import nn
 
 from nnunetv2_diffusion.networks import PreSegmentationNetwork
 from nnunetv2_diffusion.nnunet_names import ModelName, next_stage_folder, stage_name
+from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 from nnunetv2_diffusion.trainers.pre_segmentations import check_pre_segmentations
 
@@ -23,6 +24,7 @@ class nnUNetTrainerSpineSegDiffPreSeg(nnUNetTrainerSpineSegDiff):
     stays.
     """
 
+    settings = Settings()
     network_class = PreSegmentationNetwork
 
     def __init__(

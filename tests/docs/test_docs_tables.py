@@ -14,6 +14,7 @@ from helpers.documents import PAGES, ROOT, table, text_of
 from nnunetv2_diffusion import cli, settings
 from nnunetv2_diffusion.commands import predict
 from nnunetv2_diffusion.scans.review import ReviewThresholds
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
 
 SETTINGS = text_of(ROOT / "docs" / "settings.md")
 TRAINERS = text_of(ROOT / "docs" / "trainers.md")
@@ -27,7 +28,8 @@ def plain(cell: str) -> str:
 @pytest.mark.parametrize("group", ["Process", "Sampling", "Training"])
 def test_settings(group: str):
     documented = {plain(row[0]): ast.literal_eval(plain(row[1])) for row in table(SETTINGS, group)}
-    assert documented == {field.name: field.default for field in fields(getattr(settings, group))}
+    trained = nnUNetTrainerSpineSegDiff.settings.as_dict()
+    assert documented == {field.name: trained[field.name] for field in fields(getattr(settings, group))}
 
 
 def test_flags_of_the_settings():

@@ -150,6 +150,11 @@ def test_names_of_models_and_modalities():
     stage = ModelName("nnUNetTrainerSpineSegDiffPreSeg", "nnUNetPlans", "2d_small_preseg_T30")
     assert model_name(stage) == "SpineSegDiff, pre-segmentation T = 30 (2d_small)"
     assert parse_stage(stage.configuration) == ("2d_small", 30) and parse_stage("2d_spinesegdiff") is None
+    paper, control = (
+        ModelName(f"nnUNetTrainerSpineSegDiff{kind}", "nnUNetPlans", "2d") for kind in ("Paper", "Control")
+    )
+    assert model_name(paper) == "SpineSegDiff (Paper)" and family(paper.trainer) == "SpineSegDiff"
+    assert model_name(control) == family(control.trainer) == "U-Net trained as SpineSegDiff"
     assert family("nnUNetTrainerIISDM_5epochs") == "IISDM" and family("MyTrainer") == "MyTrainer"
     assert modality_name("Dataset513_SPIDER_T1wT2w_3D") == "T1w + T2w, 3D"
     assert modality_name("Dataset004_Hippocampus") == "Hippocampus"

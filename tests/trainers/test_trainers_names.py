@@ -14,10 +14,12 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from helpers.console import run
 from helpers.nnunet_samples import TinyProject
+from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers import every_trainer
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPaper import nnUNetTrainerSpineSegDiffPaper
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 LENGTHS = {
@@ -33,6 +35,10 @@ LENGTHS = {
     "nnUNetTrainerSpineSegDiffControl_5epochs": 5,
     "nnUNetTrainerSpineSegDiffControl_50epochs": 50,
     "nnUNetTrainerSpineSegDiffControl_250epochs": 250,
+    "nnUNetTrainerSpineSegDiffPaper": 810,
+    "nnUNetTrainerSpineSegDiffPaper_5epochs": 5,
+    "nnUNetTrainerSpineSegDiffPaper_50epochs": 50,
+    "nnUNetTrainerSpineSegDiffPaper_250epochs": 250,
     "nnUNetTrainerSpineSegDiffOneStep": 810,
     "nnUNetTrainerSpineSegDiffOneStep_5epochs": 5,
     "nnUNetTrainerSpineSegDiffOneStep_50epochs": 50,
@@ -85,6 +91,13 @@ def test_nnunet_finds_every_trainer_and_makes_it_of_its_length(tiny: TinyProject
 def test_the_full_length_is_the_papers_budget_of_steps():
     assert nnUNetTrainerSpineSegDiff.epochs * 250 == 2500 * 324 // 4
     assert nnUNetTrainerSpineSegDiffPreSeg.epochs == nnUNetTrainerSpineSegDiff.epochs
+
+
+def test_what_departs_from_the_papers_recipe():
+    paper, ours = nnUNetTrainerSpineSegDiffPaper.settings.as_dict(), nnUNetTrainerSpineSegDiff.settings.as_dict()
+    assert nnUNetTrainerSpineSegDiffPaper.settings == nnUNetTrainerSpineSegDiffPreSeg.settings == Settings()
+    changed = {name: (paper[name], ours[name]) for name in paper if paper[name] != ours[name]}
+    assert changed == {"mask_scale": (1, 0.1), "sampling_steps": (5, 2), "ensemble_steps": (5, 2)}
 
 
 def test_the_extension_is_a_single_file_of_imports(extension: Path):
@@ -164,7 +177,7 @@ def test_a_diffusion_block_in_the_plans_overrides_the_trainers_settings(tiny: Ti
     trainer.initialize()
     process, sampling = trainer.diffusion_network.process, trainer.diffusion_network.sampling
     assert (process.timesteps, process.schedule, sampling.sampling_steps) == (300, "cosine", 3)
-    assert (sampling.ensemble_steps, sampling.samples) == (3, nnUNetTrainerSpineSegDiff.settings.sampling.samples)
+    assert (sampling.ensemble_steps, sampling.samples) == (2, nnUNetTrainerSpineSegDiff.settings.sampling.samples)
     assert len(trainer.alphas_cumprod) == 300
     assert {group["lr"] for group in trainer.optimizer.param_groups} == {2e-3}
     plans["continue_training"] = False

@@ -22,6 +22,7 @@ from nnunetv2_diffusion.settings import Training
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDM import nnUNetTrainerIISDM
 from nnunetv2_diffusion.trainers.nnUNetTrainerIISDMEpsilon import nnUNetTrainerIISDMEpsilon
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerSpineSegDiff
+from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPaper import nnUNetTrainerSpineSegDiffPaper
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
 
 ALPHAS = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
@@ -37,14 +38,17 @@ def seen_batches(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 
 @pytest.mark.parametrize("kind", ["labels", "regions"])
-def test_the_noised_mask_is_the_forward_process_of_the_true_one(tiny: TinyProject, kind: str):
-    trainer, given = trainer_of(tiny, kind), batch(kind)
+@pytest.mark.parametrize("scale", [1, 0.1])
+def test_the_noised_mask_is_the_forward_process_of_the_true_one(tiny: TinyProject, kind: str, scale: float):
+    trainer_class = nnUNetTrainerSpineSegDiffPaper if scale == 1 else nnUNetTrainerSpineSegDiff
+    trainer, given = trainer_of(tiny, kind, trainer_class), batch(kind)
     timestep = torch.tensor([30, 700])
     noised, noise = trainer.noised(given, timestep)
     target = given["target"].numpy()
     mask = target if kind == "regions" else np.concatenate([target == label for label in range(3)], axis=1)
     alpha = ALPHAS[[30, 700]][:, None, None, None]
-    expected = np.sqrt(alpha) * (2.0 * mask - 1) + np.sqrt(1 - alpha) * noise.numpy()
+    expected = np.sqrt(alpha) * scale * (2.0 * mask - 1) + np.sqrt(1 - alpha) * noise.numpy()
+    expected /= np.sqrt(scale**2 * alpha + 1 - alpha)
     np.testing.assert_allclose(noised["data"].x_t.numpy(), expected, atol=1e-5)
     assert torch.equal(noised["data"].image, given["data"])
     assert torch.equal(noised["data"].timestep, timestep)
