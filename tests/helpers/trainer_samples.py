@@ -12,7 +12,11 @@ from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiff import nnUNetTrainerS
 
 
 def trainer_of(
-    tiny: TinyProject, kind: str = "labels", trainer_class: type = nnUNetTrainerSpineSegDiff, block: dict | None = None
+    tiny: TinyProject,
+    kind: str = "labels",
+    trainer_class: type = nnUNetTrainerSpineSegDiff,
+    block: dict | None = None,
+    device: str = "cpu",
 ):
     """A trainer that nnU-Net has initialized, its configuration with this `diffusion` block."""
     folder = tiny.preprocessed(tiny.dataset(kind=kind))
@@ -20,7 +24,7 @@ def trainer_of(
     dataset_json = json.loads((folder / "dataset.json").read_text())
     if block is not None:
         plans["configurations"]["2d"]["diffusion"] = block
-    trainer = trainer_class(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer = trainer_class(plans, "2d", 0, dataset_json, torch.device(device))
     trainer.initialize()
     return trainer
 
