@@ -68,7 +68,6 @@ def predict_folder(
             part_id=part_id,
             **options,
         )
-    predictor.write_timing(Path(output))
 
 
 def _previous_stage_masks(

@@ -19,20 +19,17 @@ from nnunetv2_diffusion.nnunet_names import MAPS, samples_file
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A preprocessed case [C, z, y, x] with nnU-Net's properties of it and its output file without an ending.
-
-    nnU-Net's export loop passes a case's data to `predict_logits_from_preprocessed_data` as they are, and nothing else:
-    so they carry along where the case's maps belong.
-    """
+    """A preprocessed case [C, z, y, x] with nnU-Net's properties of it and its output file without an ending, which is
+    None where nothing is written."""
 
     data: torch.Tensor
     properties: dict[str, Any]
     output: str | None
 
     @property
-    def shape(self) -> torch.Size:
-        """Of the data; nnU-Net prints it."""
-        return self.data.shape
+    def name(self) -> str:
+        """What it is called while it is predicted."""
+        return f"an image of shape {tuple(self.data.shape)}" if self.output is None else Path(self.output).name
 
 
 def map_file(output: str, name: str) -> Path:

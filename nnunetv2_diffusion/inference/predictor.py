@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.inference.data_iterators import PreprocessAdapter
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+    export_prediction_from_logits,
+)
 from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.files import write_json
 from nnunetv2_diffusion.inference.input_images import case_files, is_whole_mask
 from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, is_written, write_maps
+from nnunetv2_diffusion.inference.preprocessing import Preprocessing
+from nnunetv2_diffusion.inference.processes import Processes
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.inference.samples import SampleMasks
 from nnunetv2_diffusion.inference.tile_predictor import TilePredictor
@@ -105,20 +109,42 @@ class DiffusionPredictor(TilePredictor):
         network.batch_size = self.runtime.batch_size
         network.precision = self.runtime.precision
 
-    def predict_logits_from_preprocessed_data(self, data: torch.Tensor | PreparedCase) -> torch.Tensor:
-        """As nnU-Net's, see `predict`; the maps and samples of a `PreparedCase` are written."""
-        return self._predict_case(data) if isinstance(data, PreparedCase) else self.predict(data)[0]
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """As nnU-Net's, see `predict`."""
+        return self.predict(data)[0]
 
     def predict_from_data_iterator(self, data_iterator, save_probabilities=False, num_processes_segmentation_export=1):
-        """As nnU-Net's, with the cases' maps."""
-        cases = (
-            {**item, "data": PreparedCase(item["data"], item["data_properties"], item["ofile"])}
-            for item in data_iterator
-        )
-        return super().predict_from_data_iterator(cases, save_probabilities, num_processes_segmentation_export)
+        """As nnU-Net's, with the cases' maps, but where the system ends a process that works for it, it ends, too.
+
+        Raises:
+            OSError, RuntimeError: a mask could not be written, or the system ended a process.
+        """
+        managers = self.configuration_manager, self.plans_manager
+        with Processes(num_processes_segmentation_export, "exports masks") as exports:
+            calls = []
+            for item in data_iterator:
+                case = PreparedCase(item["data"], item["data_properties"], item["ofile"])
+                print(f"predicting {case.name}")
+                logits = self._predict_case(case).numpy()
+                if case.output is None:
+                    arguments = (logits, *reversed(managers), self.label_manager, case.properties, save_probabilities)
+                    function = convert_predicted_logits_to_segmentation_with_correct_shape
+                else:
+                    arguments = (logits, case.properties, *managers, self.dataset_json, case.output, save_probabilities)
+                    function = export_prediction_from_logits
+                calls.append(exports.submit(function, *arguments))
+            return [exports.result(call) for call in calls]
+
+    def _internal_get_data_iterator_from_lists_of_filenames(self, images, previous, outputs, num_processes):
+        """As nnU-Net's, with its arguments: the cases, prepared by processes that are no longer waited for where the
+        system ends them."""
+        managers = self.plans_manager, self.configuration_manager
+        cases = zip(images, previous or [None] * len(images), outputs or [None] * len(images), strict=True)
+        by = Preprocessing(*managers, self.dataset_json, self.verbose_preprocessing)
+        return by.cases(cases, min(num_processes, len(images)))
 
     def _predict_case(self, case: PreparedCase) -> torch.Tensor:
-        """The logits of a case, whose maps and samples are written."""
+        """The logits of a case; its maps and samples are written, and the times of all cases until now."""
         written = case.output is not None
         managers = self.plans_manager, self.configuration_manager
         samples = SampleMasks(case, *managers, self.label_manager) if self.save_samples and written else None
@@ -127,6 +153,8 @@ class DiffusionPredictor(TilePredictor):
             write_maps(maps, self.map_names, case, *managers)
         if samples is not None:
             samples.write()
+        if written:  # before the mask, so that none lies there without
+            write_json(self.timing(), Path(case.output).parent / TIMING_FILE)
         return logits
 
     def _manage_input_and_output_lists(
@@ -175,19 +203,10 @@ class DiffusionPredictor(TilePredictor):
         images, outputs, previous = self._manage_input_and_output_lists(
             images, output, folder_with_segs_from_prev_stage, overwrite, save_probabilities=save_probabilities
         )
-        preprocessor = self.configuration_manager.preprocessor_class(verbose=self.verbose)
-        items = PreprocessAdapter(
-            images, previous, preprocessor, outputs, self.plans_manager, self.dataset_json, self.configuration_manager
-        )
-        for item in items if images else ():
-            case = PreparedCase(item["data"].float(), item["data_properties"], item["ofile"])
+        for item in self._internal_get_data_iterator_from_lists_of_filenames(images, previous, outputs, 0):
+            case = PreparedCase(item["data"], item["data_properties"], item["ofile"])
             logits = self._predict_case(case)
             managers = (self.configuration_manager, self.plans_manager)
             export_prediction_from_logits(
                 logits, case.properties, *managers, self.dataset_json, case.output, save_probabilities
             )
-
-    def write_timing(self, folder: Path) -> None:
-        """`timing.json` in the output folder; nothing where nothing was predicted."""
-        if self.slices:
-            write_json(self.timing(), folder / TIMING_FILE)

@@ -53,7 +53,6 @@ def predict_validation(
     items = validation_items(predictor, fold, output)
     output.mkdir(exist_ok=True)
     predictor.predict_from_data_iterator(items, save_probabilities, export_processes)
-    predictor.write_timing(output)
     return output
 
 

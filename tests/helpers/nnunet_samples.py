@@ -6,7 +6,9 @@ import contextlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -155,12 +157,19 @@ def narrow(plans_file: Path) -> None:
     plans_file.write_text(json.dumps(plans))
 
 
+class ThreadForProcess(threading.Thread):
+    """Has ends of pipes of its own, as a spawned process."""
+
+    def __init__(self, target: Callable, args: Sequence[Connection], daemon: bool):
+        super().__init__(target=target, args=[Connection(os.dup(end.fileno())) for end in args], daemon=daemon)
+
+
 @contextlib.contextmanager
 def threads_for_processes() -> Iterator[None]:
     """nnU-Net's spawned pools as threads: a spawned process takes seconds to import PyTorch."""
 
     class Threads:
-        Pool = staticmethod(ThreadPool)
+        Pool, Process, Pipe = staticmethod(ThreadPool), ThreadForProcess, staticmethod(multiprocessing.Pipe)
 
     import nnunetv2.utilities.utils
 

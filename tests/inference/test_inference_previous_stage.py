@@ -95,7 +95,6 @@ def test_predict_hands_its_part_on(images: Path, tmp_path: Path, monkeypatch: py
         configuration_name="2d_preseg_T8",
         runtime=Runtime("cpu"),
         predict_from_files=lambda *files, **options: seen.append((options["num_parts"], options["part_id"])),
-        write_timing=lambda folder: None,
     )
     seen: list[tuple] = []
     monkeypatch.setattr(image_folder, "baseline_folder", lambda *model: tmp_path)

@@ -127,16 +127,17 @@ def test_two_processes_with_one_output_folder(commands: Commands, name: str):
     assert_repeated(undisturbed)
 
 
-# nnU-Net's predict waits for ever where its export's worker ends before nnU-Net has noted it: now and then, so by hand.
-_PREDICT = pytest.param("predict", ("-npp", "1", "-nps", "1"), marks=pytest.mark.campaign)
+# predict starts a process that exports, then one that preprocesses.
+PROCESSES = {"convert": ("-np", "2"), "predict": ("-npp", "1", "-nps", "1"), "validate": ("-nps", "1")}
 
 
-@pytest.mark.parametrize(("name", "flags"), [("convert", ("-np", "2")), _PREDICT])
-def test_a_worker_that_the_system_ends(commands: Commands, name: str, flags: tuple[str, ...]):
+@pytest.mark.parametrize(("name", "number"), [("convert", 0), ("predict", 0), ("predict", 1), ("validate", 0)])
+def test_a_worker_that_the_system_ends(commands: Commands, name: str, number: int):
     undisturbed = commands.undisturbed(name)
     command = undisturbed.command
-    running = Command((*command.arguments, *flags), command.output, command.environment).start()
-    kill_a_worker(running.process.pid)
+    arguments = (*command.arguments, *PROCESSES[name])
+    running = Command(arguments, command.output, command.environment, command.before).start()
+    kill_a_worker(running.process.pid, number)
     ended = running.wait()
     # 0 where it had done its work, or another one does it
     assert (ended.status, len(ended.errors)) in ((0, 0), (2, 1)), ended.output
@@ -145,12 +146,13 @@ def test_a_worker_that_the_system_ends(commands: Commands, name: str, flags: tup
     assert_repeated(undisturbed)
 
 
-def kill_a_worker(parent: int, patience: float = 60) -> None:
-    """SIGKILL to the first child of `parent`, as soon as there is one."""
+def kill_a_worker(parent: int, number: int, patience: float = 60) -> None:
+    """SIGKILL to a child of `parent`, numbered from 0 in the order in which they start, as soon as there is one."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        if children := Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-            os.kill(int(children[0]), signal.SIGKILL)
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        if len(children) > number:
+            os.kill(int(children[number]), signal.SIGKILL)
             return
         time.sleep(0.01)
     pytest.fail("the command started no worker")
