@@ -20,6 +20,7 @@ from nnunetv2_diffusion.files import read_json, staging, write_csv, write_json
 from nnunetv2_diffusion.imaging.grid import to_ras
 from nnunetv2_diffusion.imaging.reading import as_scan, read_image
 from nnunetv2_diffusion.imaging.volumes import list_masks
+from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.measures import disc_name, vertebra_name
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE
 from nnunetv2_diffusion.spider import STRUCTURES, VERTEBRAE
@@ -180,7 +181,7 @@ def _write(found: Measured, folder: Path, case: str, ending: str) -> None:
     name = f"{case}{LEVELS_SUFFIX}{ending}"
     try:
         with staging(folder, f"{case}.json") as stage:
-            sitk.WriteImage(found.levels, str(stage / name), useCompression=True)
+            write_image(found.levels, stage / name)
             write_json({"files": [name], **found.report}, stage / f"{case}.json")
     except (OSError, RuntimeError) as error:
         raise OSError(f"{folder / case} cannot be written: is the disk full or the folder read-only?") from error

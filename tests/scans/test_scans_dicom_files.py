@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from helpers.segment_samples import (
 from nnunetv2_diffusion import cli
 from nnunetv2_diffusion.networks import DiffusionNetwork
 from nnunetv2_diffusion.scans.dicom import choose_series, find_series, read_series
+from nnunetv2_diffusion.scans.dicom.headers import read_header
+from nnunetv2_diffusion.scans.dicom.pixels import PixelFile
 from nnunetv2_diffusion.scans.sources import find_scans
 
 
@@ -85,6 +89,31 @@ def test_big_endian_and_deflated(tmp_path, volume):
         header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
         header.save_as(tmp_path / "deflated" / file.name, enforce_file_format=True)
     assert equal(read_only_series(tmp_path / "deflated")[0], volume)
+
+
+def test_a_deflated_file_that_would_fill_the_memory(tmp_path, volume):
+    """300 MiB of zeros deflate to 0.3; a black image of 8 MiB does, too, and is read."""
+    file = write_series(tmp_path / "deflated", volume, slices=[0]) / "000.dcm"
+    header = pydicom.dcmread(file)
+    header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    header.save_as(file, enforce_file_format=True)
+    whole = file.read_bytes()
+    at = 144 + int.from_bytes(whole[140:144], "little")  # behind the file's header, whose first element is its length
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    zeros = (packer.compress(bytes(1 << 20)) for _ in range(300))
+    bomb = packer.compress(zlib.decompress(whole[at:], -zlib.MAX_WBITS)) + b"".join(zeros) + packer.flush()
+    file.write_bytes(whole[:at] + bomb)
+    tracemalloc.start()
+    for read in (read_header, PixelFile):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read(file)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    header.Rows = header.Columns = 2048
+    header.PixelData = bytes(2 * 2048 * 2048)
+    header.save_as(file, enforce_file_format=True)
+    assert file.stat().st_size < 1 << 14
+    assert read_header(file).whole and not PixelFile(str(file)).frame(0).any()
 
 
 def test_what_archives_and_macos_leave_beside(tmp_path, volume):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
@@ -130,6 +132,28 @@ class TestCompressed:
             header.compress(RLELossless, generate_instance_uid=False)
             header.save_as(file)
         assert np.array_equal(read_only_series(tmp_path)[0], sitk.GetArrayFromImage(volume))
+
+    @pytest.mark.parametrize("name", ["RLE", "jp2klossless", "jpeg_ls_lossless"])
+    def test_what_other_programs_compressed(self, tmp_path, name):
+        """pydicom's samples of one MR image: plain, and compressed by other programs."""
+        shutil.copy(pydicom.data.get_testdata_file(f"MR_small_{name}.dcm"), tmp_path / "compressed.dcm")
+        plain = pydicom.dcmread(pydicom.data.get_testdata_file("MR_small.dcm"))
+        found, _ = read_only_series(tmp_path)
+        assert np.array_equal(found, np.frombuffer(plain.PixelData, "<i2").reshape(1, plain.Rows, plain.Columns))
+
+    @pytest.mark.parametrize("name", ["MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "JPEG-lossy"])
+    def test_a_frame_that_promises_other_pixels_than_its_header(self, tmp_path, monkeypatch, name):
+        """No decoder sees it: it would ask for the frame's memory, 16 GiB."""
+        header = pydicom.dcmread(pydicom.data.get_testdata_file(f"{name}.dcm"))
+        frame = pydicom.encaps.get_frame(header.PixelData, 0, number_of_frames=1)
+        rows, columns, huge = (number.to_bytes(4, "big") for number in (header.Rows, header.Columns, 65535))
+        for there, promised in ((columns + rows, huge + huge), (rows[2:] + columns[2:], b"\xff\xff" * 2)):
+            frame = frame.replace(there, promised, 1)
+        header.PixelData = encapsulate([frame])
+        header.save_as(tmp_path / "bomb.dcm")
+        monkeypatch.setattr(pixels.sitk, "ReadImage", lambda *_: pytest.fail("a decoder was asked"))
+        with pytest.raises(ValueError, match=r"bomb\.dcm cannot be read: its pixels are damaged"):
+            pixels.PixelFile(str(tmp_path / "bomb.dcm")).frame(0)
 
     def test_multi_frame_out_of_order(self, tmp_path, volume):
         folder = compressed_by_gdcm(tmp_path / "s", volume, "JPEG", tmp_path)

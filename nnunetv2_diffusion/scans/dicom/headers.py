@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from tqdm import tqdm
 
+from nnunetv2_diffusion.scans.dicom.deflated import check_deflated
 from nnunetv2_diffusion.scans.dicom.folders import is_marked
 from nnunetv2_diffusion.scans.dicom.frames import FRAME_KEYWORDS, Frame, frames_of, number_of_frames, text
 from nnunetv2_diffusion.scans.dicom.identifiers import IDENTIFIERS, identifying_words
@@ -71,6 +72,7 @@ def read_header(file: Path) -> Header | None:
         ValueError: it is damaged, or no DICOM.
     """
     try:
+        check_deflated(file)
         with file.open("rb") as stream:
             found = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             return _header(found, file, stream.tell(), os.fstat(stream.fileno()).st_size)

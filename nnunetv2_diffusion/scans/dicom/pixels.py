@@ -19,6 +19,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 
+from nnunetv2_diffusion.scans.dicom.codestreams import check_size
+from nnunetv2_diffusion.scans.dicom.deflated import check_deflated
 from nnunetv2_diffusion.scans.dicom.headers import quiet_pydicom, transfer_syntax
 
 _DESCRIPTION = (
@@ -55,6 +57,7 @@ class PixelFile:
         self._file = file
         with quiet_pydicom():
             try:
+                check_deflated(file)
                 self._data = pydicom.dcmread(file, force=True, specific_tags=_TAGS)
                 self._syntax = transfer_syntax(self._data)
             # pydicom raises all kinds of errors on damaged bytes
@@ -88,6 +91,7 @@ class PixelFile:
             number_of_frames=int(data.get("NumberOfFrames") or 1),
             extended_offsets=_extended_offsets(data),
         )
+        check_size(compressed, int(data.Rows), int(data.Columns))
         with tempfile.TemporaryDirectory(prefix="spinesegdiff_") as folder, _quiet_itk():
             alone = Path(folder, "frame.dcm")
             _write_alone(data, self._syntax, compressed, alone)
