@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pydicom.data
 import SimpleITK as sitk
 
 from helpers import mutants, warm_process
@@ -76,6 +77,15 @@ def _read_dicom(folder: Path) -> None:
     sources, _ = find_scans(folder, "all")
     for source in sources:
         source.read()
+
+
+def _sample(name: str) -> Callable[[Path], None]:
+    """A compressed image that pydicom brings along."""
+
+    def write(folder: Path) -> None:
+        shutil.copy(pydicom.data.get_testdata_file(name), folder / "image.dcm")
+
+    return write
 
 
 def _write_planned(folder: Path) -> None:
@@ -176,6 +186,10 @@ TARGETS = {
     "mhd": Target(_image("scan.mhd"), "*.mhd", mutants.mutate_header, _read_images),
     "nrrd": Target(_image("scan.nrrd", True), "*.nrrd", mutants.mutate_header, _read_images),
     "dicom": Target(lambda folder: write_dicom(folder, _scan()), "*.dcm", mutants.mutate_dicom, _read_dicom),
+    "DICOM: JPEG": Target(_sample("JPGExtended.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
+    "DICOM: JPEG-LS": Target(_sample("MR_small_jpeg_ls_lossless.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
+    "DICOM: JPEG 2000": Target(_sample("MR_small_jp2klossless.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
+    "DICOM: RLE": Target(_sample("MR_small_RLE.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
     "plans.json": Target(_write_planned, "nnUNetPlans.json", mutants.mutate_json, _plan),
     "dataset.json": Target(_write_planned, "dataset.json", mutants.mutate_json, _read_labels),
     "splits_final.json": Target(_write_splits, "*.json", mutants.mutate_json, _read_splits),

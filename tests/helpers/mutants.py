@@ -171,6 +171,13 @@ def mutate_dicom(data: bytes, random: Random) -> bytes:
     return data[:offset] + (value % (1 << 8 * width)).to_bytes(width, "little") + data[offset + width :]
 
 
+def mutate_frames(data: bytes, random: Random) -> bytes:
+    """The compressed frames of a DICOM file, their markers more often than what follows."""
+    start = data.index(b"\xe0\x7f\x10\x00")
+    start = data.index(b"\xfe\xff\x00\xe0", start + 13) + 8  # behind the table of offsets
+    return data[:start] + mutate_bytes(data[start:], random)
+
+
 def mutate_compressed_header(data: bytes, random: Random) -> bytes:
     """As `mutate_header`, or the compressed body replaced by one of another length (MetaImage)."""
     mark = b"ElementDataFile = LOCAL\n"
