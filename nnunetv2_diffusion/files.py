@@ -54,6 +54,10 @@ def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterat
             shutil.copymode(path, partial)
         _synchronise(partial)
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # a full disk names no file
     finally:
         partial.unlink(missing_ok=True)
 

@@ -198,3 +198,12 @@ def test_a_checksum_is_of_the_content_alone(tmp_path: Path):
     """The SHA-256 of "abc" that the standard (FIPS 180-4) gives as its example."""
     (tmp_path / "file").write_text("abc")
     assert files.checksum(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("write", [files.write_json, lambda content, path: files.write_text(str(content), path)])
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, write):
+    """/dev/full is a disk that is full: the error of a write to it names no file."""
+    (tmp_path / f"{files._own_prefix()}out.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/out\.json'"):
+        write(["content"], tmp_path / "out.json")
+    assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ def read_image(path: str | Path) -> Reading:
             scan has, or says nothing that can be used about its place in the patient.
     """
     path = Path(path)
-    _check_name(path)
+    check_name(path)
     kind = format_of(path)
     try:
         if kind is not None:
@@ -58,7 +58,7 @@ def read_scan(path: str | Path) -> sitk.Image:
     return as_scan(read_image(path).image, str(path))
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
     """FileNotFoundError or ValueError for a name that leads to no file, or that would end the process inside ITK."""
     try:
         str(path).encode("utf-8")

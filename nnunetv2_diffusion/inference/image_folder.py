@@ -73,14 +73,14 @@ def predict_folder(
 def _previous_stage_masks(
     predictor: DiffusionPredictor, images: str, output: Path, previous_stage: str | None, part: Part
 ) -> Path:
-    """The folder with the previous stage's masks: the one given, checked, or the baseline's of this part's cases,
+    """The folder with the previous stage's masks of this part's cases: the one given, checked, or the baseline's,
     predicted now."""
     if previous_stage is None:
         baseline = baseline_folder(predictor.model_folder, predictor.configuration_name)
         print(f"predicting the pre-segmentations with {baseline.name}")
         return predict_pre_segmentations(baseline, images, output / "pre_segmentation", predictor.runtime, part)
-    labels = predictor.label_manager.foreground_labels
-    check_previous_stage_masks(images, Path(previous_stage), predictor.dataset_json, [int(label) for label in labels])
+    labels = [int(label) for label in predictor.label_manager.foreground_labels]
+    check_previous_stage_masks(images, Path(previous_stage), predictor.dataset_json, labels, part)
     return Path(previous_stage)
 
 

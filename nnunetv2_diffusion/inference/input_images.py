@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunetv2_diffusion.imaging.reading import read_image, read_scan
+from nnunetv2_diffusion.imaging.reading import check_name, read_image, read_scan
 from nnunetv2_diffusion.imaging.volumes import image_files
 from nnunetv2_diffusion.nnunet_names import channel_names
 
@@ -105,8 +105,7 @@ def _check_picture(files: list[Path], channels: int, reader: BaseReaderWriter) -
 def _read(files: list[Path], reader: BaseReaderWriter) -> np.ndarray:
     """A case's channels [C, z, y, x] by nnU-Net's own reader; ValueError or OSError that names its first file."""
     for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist or is not a file: expected one image file")
+        check_name(file)
     try:
         return reader.read_images([str(file) for file in files])[0]
     except Exception as error:  # the codecs behind it raise what they like

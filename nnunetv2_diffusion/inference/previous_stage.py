@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,10 @@ class Part(NamedTuple):
     number: int = 1
     index: int = 0
 
+    def of(self, cases: dict[str, list[Path]]) -> dict[str, list[Path]]:
+        """Those of the sorted `cases` that are this part's."""
+        return dict(list(cases.items())[self.index :: self.number])
+
 
 def predict_pre_segmentations(baseline: Path, images: str, output: Path, runtime: Runtime, part: Part) -> Path:
     """nnU-Net's masks of a part's images by all trained folds of the baseline, in this process, into `output`.
@@ -65,7 +70,7 @@ def predict_pre_segmentations(baseline: Path, images: str, output: Path, runtime
     predictor = DiffusionPredictor(runtime=runtime, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(baseline, None if numbered else ["all"])
     ending = predictor.dataset_json["file_ending"]
-    cases = dict(list(case_files(images, ending).items())[part.index :: part.number])
+    cases = part.of(case_files(images, ending))
     if not cases:
         return output
     output.mkdir(parents=True, exist_ok=True)
@@ -92,16 +97,18 @@ def _forget_another(mask: Path, record: Path, made_of: dict[str, Any]) -> None:
         write_json(made_of, record)
 
 
-def check_previous_stage_masks(images: str, masks: Path, dataset_json: dict, foreground_labels: list[int]) -> None:
-    """Masks that a user brings for every image: there, of its size, and with the dataset's labels only.
+def check_previous_stage_masks(
+    images: str, masks: Path, dataset_json: dict, foreground_labels: list[int], part: Part
+) -> None:
+    """Masks that a user brings for every image of a part: there, of its size, and with the dataset's labels only.
 
     Raises:
-        FileNotFoundError: masks are missing.
+        FileNotFoundError: masks are missing, or links to nothing.
         ValueError: a mask of another size or with other labels.
     """
     ending = dataset_json["file_ending"]
-    cases = {case: files[0] for case, files in case_files(images, ending).items()}
-    missing = [case for case in cases if not (masks / f"{case}{ending}").is_file()]
+    cases = {case: files[0] for case, files in part.of(case_files(images, ending)).items()}
+    missing = [case for case in cases if not os.path.lexists(masks / f"{case}{ending}")]
     if missing:
         raise FileNotFoundError(
             f"{masks} lacks the previous stage's masks of {', '.join(missing)}; predict them with the baseline first"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from nnunetv2_diffusion.imaging.volumes import UNCERTAINTY_SUFFIX, Volume, check_same_grid, read_volume
 from nnunetv2_diffusion.scoring.labels import LabelScheme
@@ -13,6 +15,7 @@ from nnunetv2_diffusion.scoring.labels import LabelScheme
 # Maps are written as NIfTI, which holds fractions and the geometry, whatever the dataset's masks are.
 MAP_ENDING = ".nii.gz"
 ROUNDING = 1e-6
+MOST_HEADS = 1 << 10  # more structures than any dataset has
 
 
 def find_map(folder: Path, case: str, file_ending: str) -> Path | None:
@@ -71,14 +74,26 @@ def read_probabilities(path: str | Path, reference: Volume) -> np.ndarray:
     Raises:
         ValueError: the file is no such archive, or the shape does not fit.
     """
+    shape = reference.array.shape
     try:
-        with np.load(path) as archive:
-            probabilities = np.asarray(archive["probabilities"])
+        promised = _promised_shape(path)
+        probabilities = None
+        if promised[1:] in (shape, (1, *shape)) and promised[0] <= MOST_HEADS:
+            with np.load(path) as archive:
+                probabilities = archive["probabilities"].reshape(-1, *shape)
     except Exception:  # damaged archives bring errors of a dozen types out of NumPy, zipfile, zlib and tokenize
         raise ValueError(f"{path} holds no array 'probabilities'; nnU-Net writes one with --npz") from None
-    shape = reference.array.shape
-    if probabilities.shape[1:] not in (shape, (1, *shape)):
-        raise ValueError(
-            f"{path} holds probabilities of shape {probabilities.shape[1:]}, but {reference.path} has shape {shape}"
-        )
-    return probabilities.reshape(len(probabilities), *shape)
+    if probabilities is None:
+        raise ValueError(f"{path} holds probabilities of shape {promised[1:]}, but {reference.path} has shape {shape}")
+    return probabilities
+
+
+def _promised_shape(path: str | Path) -> tuple[int, ...]:
+    """What the header says, before any memory is asked for: what is packed into an archive can be a thousand times
+    larger."""
+    with zipfile.ZipFile(path) as archive, archive.open("probabilities.npy") as array:
+        read = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(array)]
+        shape, _, values = read(array)
+    if values.kind != "f":
+        raise ValueError(f"{values} are no probabilities")
+    return shape

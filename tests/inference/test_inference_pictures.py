@@ -104,7 +104,7 @@ def test_pictures_that_the_model_cannot_take(trained: TinyProject, tiny: TinyPro
     messages = {
         "grey": f"{file}: 1 channels, but the model takes 3 a case",
         "damaged": f"{file} cannot be read as an image",
-        "link": f"{file} does not exist or is not a file",
+        "link": f"{file} is a link to nowhere.png, which does not exist",
     }
     if kind == "grey":
         io.imsave(file, blobs(2, (32, 32)), check_contrast=False)

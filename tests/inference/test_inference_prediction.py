@@ -92,6 +92,18 @@ def test_timing_counts_evaluations_and_seconds(model: Path, unseen: Path, tmp_pa
         assert 0 < timing["seconds_per_slice"] < 60
 
 
+def test_no_mask_lies_without_the_time_that_it_took(model: Path, unseen: Path, tmp_path: Path, monkeypatch):
+    """A prediction that is stopped and continued when all masks are there has no time left to measure."""
+
+    def write(*arguments) -> None:
+        there.append((tmp_path / "out" / "timing.json").is_file())
+
+    there: list[bool] = []
+    monkeypatch.setattr("nnunetv2_diffusion.inference.predictor.export_prediction_from_logits", write)
+    assert predict(unseen, tmp_path / "out") == 0
+    assert there == [True] * len(CASES)
+
+
 def test_continuing_keeps_masks_that_exist_and_adds_what_is_missing(model: Path, unseen: Path, sequential: Path):
     first = volumes(sequential)
     (sequential / "larger.nii.gz").unlink()

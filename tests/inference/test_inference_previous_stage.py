@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import SimpleITK as sitk
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from helpers.nnunet_samples import TinyProject, blobs, write_case
+from helpers.nnunet_samples import TinyProject, blobs, slice_image, write_case
 from helpers.prediction_samples import assert_same, stock_masks, volumes
 from nnunetv2_diffusion.inference import image_folder
-from nnunetv2_diffusion.inference.previous_stage import Part, predict_pre_segmentations
+from nnunetv2_diffusion.inference.previous_stage import Part, check_previous_stage_masks, predict_pre_segmentations
 from nnunetv2_diffusion.inference.runtime import Runtime
 
 CASES = "abcde"
@@ -101,3 +103,24 @@ def test_predict_hands_its_part_on(images: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(image_folder, "predict_pre_segmentations", lambda *given: seen.append(given[-1]) or tmp_path)
     image_folder.predict_folder(model, str(images), str(tmp_path / "out"), num_parts=3, part_id=2)
     assert seen == [(3, 2), (3, 2)]
+
+
+def test_each_part_looks_at_the_masks_of_its_own_cases_alone(images: Path, tmp_path: Path):
+    """Part 1 of 2 has b and d: the masks of the others may not be there yet."""
+    for seed, case in enumerate("bd"):
+        sitk.WriteImage(slice_image(blobs(seed, (32, 32))), str(tmp_path / f"{case}.nii.gz"))
+    check = partial(check_previous_stage_masks, str(images), tmp_path, {"file_ending": ".nii.gz"}, [1, 2])
+    check(Part(2, 1))
+    with pytest.raises(FileNotFoundError, match="lacks the previous stage's masks of a, c, e"):
+        check(Part(2, 0))
+    with pytest.raises(FileNotFoundError, match="lacks the previous stage's masks of a, c, e"):
+        check(Part())
+
+
+def test_a_mask_that_links_to_nothing_is_named_as_such(images: Path, tmp_path: Path):
+    for seed, case in enumerate(CASES):
+        sitk.WriteImage(slice_image(blobs(seed, (32, 32))), str(tmp_path / f"{case}.nii.gz"))
+    (tmp_path / "c.nii.gz").unlink()
+    (tmp_path / "c.nii.gz").symlink_to("moved/c.nii.gz")
+    with pytest.raises(FileNotFoundError, match=r"c\.nii\.gz is a link to moved/c\.nii\.gz, which does not exist"):
+        check_previous_stage_masks(str(images), tmp_path, {"file_ending": ".nii.gz"}, [1, 2], Part())

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from helpers import campaign
 from helpers.faulty_commands import NAMES, Command, Commands, Undisturbed, files_of
 from helpers.warm_process import Ended
+from nnunetv2_diffusion.demo.pictures import save_png
+from nnunetv2_diffusion.files import staging
+from nnunetv2_diffusion.scans.picture import Picture, write_picture
 
 _PAGE = 4096
 # A report takes seconds; the long form fills disks with it too.
@@ -156,3 +161,19 @@ def kill_a_worker(parent: int, number: int, patience: float = 60) -> None:
             return
         time.sleep(0.01)
     pytest.fail("the command started no worker")
+
+
+@pytest.mark.parametrize("pages_left", [0, 1])
+def test_pictures_on_a_full_disk(tmp_path: Path, pages_left: int):
+    """The demo's and segment's pictures: told with the file, or whole; never half of one."""
+    figure = Figure()
+    figure.subplots().plot(np.random.default_rng(0).normal(size=400))
+    slice_ = np.random.default_rng(0).normal(size=(40, 40))
+    picture = Picture(slice_, (slice_ > 1).astype(np.uint8), abs(slice_) / 10, (1.0, 1.0))
+    with small_disk(tmp_path / "disk", (pages_left + 1) * _PAGE):
+        with pytest.raises(OSError, match=r"demo\.png"):
+            save_png(figure, tmp_path / "disk" / "demo.png")
+        assert list((tmp_path / "disk").iterdir()) == []
+        with pytest.raises(OSError, match="No space"), staging(tmp_path / "disk", "scan.png") as stage:
+            write_picture(stage / "scan.png", picture, {"background": 0, "disc": 1}, "scan")
+        assert list((tmp_path / "disk").iterdir()) == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import html.parser
 import os
 import re
 import shutil
+import tracemalloc
 import zipfile
 import zlib
 from collections import Counter
@@ -22,7 +24,9 @@ from helpers.segment_samples import phantom, write_dicom, write_model
 from helpers.spider_samples import SAGITTAL
 from helpers.spine_tree import MODELS, build_tree, some_patients
 from nnunetv2_diffusion.cli import main
+from nnunetv2_diffusion.imaging.volumes import Volume
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
+from nnunetv2_diffusion.scoring.case_files import read_probabilities
 
 # Without a slash, which no file name can hold; the last one is for what is no file name.
 MARKUP = "'\"><img src=x onerror=harmed=1><svg onload=harmed=2>{{7*7}}&lt;`${7*7}"
@@ -126,6 +130,57 @@ def test_probabilities_that_would_run_a_program_are_refused(tmp_path: Path, caps
     assert main(["report", "-d", "501", "-o", str(tmp_path / "report"), "-np", "1"]) == 2
     assert ".npz" in capsys.readouterr().err
     assert not (tmp_path / "harmed").exists()
+
+
+CLIMBING = ("../climbed", "a/../../climbed", "/tmp/climbed_spinesegdiff", "C:\\climbed", "..\\climbed")
+
+
+def add_climbers(archive: Path) -> None:
+    """Members that would lie outside of the folder if the archive were unpacked, and a link out of it."""
+    with zipfile.ZipFile(archive, "a") as opened:
+        for name in CLIMBING:
+            opened.writestr(name, "climbed")
+        link = zipfile.ZipInfo("link")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        opened.writestr(link, "../climbed")
+
+
+def test_members_that_climb_out_of_the_folder_are_not_unpacked(tmp_path: Path):
+    """The archives that are opened are checkpoints and probabilities: in memory, the members that are known alone."""
+    model = write_model(tmp_path / "a" / "results")
+    checkpoint, probabilities = model / "fold_0" / "checkpoint_final.pth", tmp_path / "a" / "case.npz"
+    np.savez_compressed(probabilities, probabilities=np.full((2, 1, 4, 4), 0.5, np.float32))
+    for archive in (checkpoint, probabilities):
+        add_climbers(archive)
+    before = sorted(tmp_path.rglob("*"))
+    with contextlib.suppress(ValueError):
+        load_checkpoint(checkpoint)
+    reference = Volume(tmp_path / "mask", np.zeros((1, 4, 4)), (1.0, 1.0, 1.0), None)
+    assert (read_probabilities(probabilities, reference) == 0.5).all()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path(CLIMBING[2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "message"),
+    [
+        ((4, 10**6, 10**6), "<f4", "holds probabilities of shape"),
+        ((10**9, 1, 4, 4), "<f4", "holds probabilities of shape"),
+        ((4, 1, 4, 4), "|V1000000000", "holds no array"),
+    ],
+)
+def test_probabilities_that_promise_more_than_there_is(tmp_path: Path, shape, values: str, message: str):
+    archive = zipfile.ZipFile(tmp_path / "case.npz", "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("probabilities.npy", "w") as array:
+        np.lib.format.write_array_header_1_0(array, {"shape": shape, "fortran_order": False, "descr": values})
+        for _ in range(50):
+            array.write(bytes(1 << 20))
+    reference = Volume(tmp_path / "mask", np.zeros((1, 4, 4)), (1.0, 1.0, 1.0), None)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=message):
+        read_probabilities(tmp_path / "case.npz", reference)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
 
 
 IDENTIFYING = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import SimpleITK
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.scoring.case_files import find_map
 from nnunetv2_diffusion.scoring.folders import evaluate_folders
+from nnunetv2_diffusion.scoring.labels import label_scheme
 
 NAMES = {"background": 0, "left_lung": 1, "heart": 2}
 
@@ -54,6 +56,8 @@ def test_command_writes_the_tables(folders, tmp_path, capsys):
     assert main(["evaluate", "-ref", str(reference), "-pred", str(prediction), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "6 cases" in printed and "Left lung" in printed and "1 references have no prediction" in printed
+    left_lung = next(line for line in printed.splitlines() if line.startswith("Left lung"))
+    assert re.fullmatch(r"Left lung +\d\.\d{3} ± \d\.\d{3}( +\d+\.\d\d ± \d+\.\d\d){2}.*", left_lung)
     figures = [f"{name}_{region}" for name in ("reliability", "risk_coverage") for region in ("foreground", "image")]
     assert all((out / f"{name}{suffix}").stat().st_size > 1000 for name in figures for suffix in (".png", ".pdf"))
     cases = pd.read_csv(out / "cases.csv").set_index(["case", "structure"])
@@ -180,3 +184,13 @@ def test_where_a_map_lies(tmp_path):
     assert find_map(tmp_path, "ab", ".mha") == tmp_path / "ab_uncertainty.mha"
     (tmp_path / "ab_uncertainty.nii.gz").touch()
     assert find_map(tmp_path, "ab", ".mha") == tmp_path / "ab_uncertainty.nii.gz"
+
+
+def test_a_structure_of_two_labels_is_a_region():
+    assert label_scheme({"background": 0, "spine": [1, 2], "disc": [2]}).has_regions
+    assert not label_scheme({"background": 0, "spine": [1], "disc": 2}).has_regions
+
+
+def test_the_bar_counts_the_cases(folders, capsys):
+    evaluate_folders(*folders, processes=1, progress=True)
+    assert " 6/6 " in capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]

@@ -14,8 +14,10 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
+from helpers import warm_process
 from helpers.network_samples import configuration
-from helpers.nnunet_samples import TinyProject, blobs
+from helpers.nnunet_samples import TinyProject, blobs, folders
+from helpers.prediction_samples import assert_same, volumes
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.networks import Denoiser, NoisedImage, PreSegmentationNetwork
 from nnunetv2_diffusion.planning.planner import add_configurations
@@ -208,6 +210,29 @@ def test_masks_brought_by_the_user_are_checked(cascade: TinyProject, tmp_path: P
     assert code == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+def test_two_parts_at_the_same_time(cascade: TinyProject, tmp_path: Path):
+    """Each predicts the baseline's masks of its own cases into the one folder, and reads no other."""
+    number = cascade.dataset(1)
+    model = cascade.root / "results" / f"Dataset{number}_Tiny" / f"TinyPreSeg__nnUNetPlans__{STAGE}"
+    if not model.is_dir():
+        cascade.train(number, 0, "TinyPreSeg", configuration=STAGE)
+    images = cascade.root / "raw" / f"Dataset{number}_Tiny" / "imagesTr"
+    call = ["predict", "-d", str(number), "-c", STAGE, "-tr", "TinyPreSeg", "-f", "0", "-device", "cpu"]
+    call += ["-i", str(images), "--uncertainty"]
+    environment = {**folders(cascade.root), "nnUNet_def_n_proc": "1"}
+    parts = ["-npp", "1", "-nps", "1", "-num_parts", "2", "-part_id"]
+    started = [
+        warm_process.start(main, [*call, "-o", str(tmp_path / "parts"), *parts, part], environment=environment)
+        for part in "01"
+    ]
+    for ended in [running.wait() for running in started]:
+        assert ended.status == 0, ended.output
+    assert main([*call, "-o", str(tmp_path / "whole"), "-npp", "0", "-nps", "0"]) == 0
+    for folder in ("", "pre_segmentation"):
+        assert_same(volumes(tmp_path / "parts" / folder), volumes(tmp_path / "whole" / folder))
+    assert_same(volumes(tmp_path / "parts", "uncertainty"), volumes(tmp_path / "whole", "uncertainty"))
 
 
 def relabel(file: Path, label: int) -> None:
