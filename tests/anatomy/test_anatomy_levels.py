@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy.ndimage import rotate
 
+from nnunetv2_diffusion.anatomy.counting import _disc_number
 from nnunetv2_diffusion.anatomy.levels import Levels, find_levels
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
 from nnunetv2_diffusion.spider import CANAL_VALUE, FIRST_DISC, PARTLY_VISIBLE
@@ -207,3 +209,11 @@ def test_real_mri_is_numbered_as_its_annotators_did(real_mri: Path):
         volume = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "RAS")).astype(int)
         labels = volume[..., volume.shape[2] // 2]
         assert_same(levels_of(labels).labels, labels)
+
+
+@pytest.mark.parametrize(("steps", "number"), [(0, 2), (1, 3), (2, 3), (3, 3)])
+def test_a_disc_in_a_gap_has_a_number_between_its_bodies(steps: int, number: int):
+    """Bodies 1 and 3 have the discs 2 and 3 between them, however far apart they lie; body and gap are 1.3 heights."""
+    places = {1: (-1.0, -0.5, 0.0), 3: (9.5, 10.0, 10.5)}
+    bodies = {n: SimpleNamespace(low=low, along=middle, high=high) for n, (low, middle, high) in places.items()}
+    assert _disc_number(SimpleNamespace(along=0.15 + 1.3 * steps), bodies, 1.0) == number

@@ -8,6 +8,7 @@ import pytest
 from skimage.draw import polygon2mask
 
 from nnunetv2_diffusion import measures
+from nnunetv2_diffusion.anatomy.canal import Canal
 from nnunetv2_diffusion.anatomy.measurements import measure
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
 from nnunetv2_diffusion.spider import CANAL, DISCS, STRUCTURES, VERTEBRAE
@@ -191,3 +192,10 @@ def test_phantoms():
 @pytest.mark.benchmark
 def test_many_phantoms():
     check_truth(range(1, 201))
+
+
+def test_both_ends_belong_to_what_is_looked_at():
+    """Widths of 20, 19.5, ... mm every half millimetre: the narrowest of 2 to 7 mm is at 7; eleven widths in all."""
+    canal = Canal(None, np.arange(0, 10, 0.5), np.linspace(20, 10.5, 20))
+    assert canal.narrowest(2, 7) == pytest.approx((13, 7))
+    assert canal.area(2, 7) == pytest.approx(11 * (18 + 13) / 2 * 0.5)

@@ -13,7 +13,7 @@ import SimpleITK
 from nnunetv2_diffusion.cli import main
 from nnunetv2_diffusion.scoring.case_files import find_map
 from nnunetv2_diffusion.scoring.folders import evaluate_folders
-from nnunetv2_diffusion.scoring.labels import label_scheme
+from nnunetv2_diffusion.scoring.labels import LabelScheme, label_scheme
 
 NAMES = {"background": 0, "left_lung": 1, "heart": 2}
 
@@ -189,6 +189,15 @@ def test_where_a_map_lies(tmp_path):
 def test_a_structure_of_two_labels_is_a_region():
     assert label_scheme({"background": 0, "spine": [1, 2], "disc": [2]}).has_regions
     assert not label_scheme({"background": 0, "spine": [1], "disc": 2}).has_regions
+    assert not LabelScheme({"disc": (2,)}).has_regions
+
+
+def test_where_a_reference_is_annotated():
+    scheme = LabelScheme({"disc": (1,)}, ignore=2)
+    assert scheme.valid(np.array([0, 1])) is None
+    assert scheme.valid(np.array([0, 2])).tolist() == [True, False]
+    assert scheme.valid(np.array([2, 2])).tolist() == [False, False]
+    assert LabelScheme({"disc": (1,)}).valid(np.array([2, 2])) is None
 
 
 def test_the_bar_counts_the_cases(folders, capsys):
