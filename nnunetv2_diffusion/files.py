@@ -52,10 +52,15 @@ def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterat
         yield partial
         if path.exists():
             shutil.copymode(path, partial)
-        _synchronise(partial)
-        os.replace(partial, path)
+        move_into_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def move_into_place(partial: Path, path: str | Path) -> None:
+    """Rename a file that is whole now, on the same disk, once the disk holds it; what `path` was is replaced."""
+    _synchronise(partial)
+    os.replace(partial, path)
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], *, partial_folder: Path | None = None) -> None:

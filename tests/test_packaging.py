@@ -31,6 +31,7 @@ FLOORS = {
     "settings": 1,
     "torch_plugin": 1,
     "decisions": 1,
+    "downloads": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,
