@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from nnunetv2_diffusion.nnunet_names import EXTERNAL_TRAINERS
 
 COMMANDS = {
+    "download": "SPIDER's four files from Zenodo, checked and unpacked",
     "convert": "SPIDER's files -> an nnU-Net raw dataset",
     "trainers": f"print the folder that {EXTERNAL_TRAINERS} must name",
     "plan": "add the paper's configurations and pre-segmentation stages to a plans file",

@@ -104,6 +104,27 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """`with whole_folder(folder) as partial`: what is written into `partial` becomes `folder` where no error comes.
+
+    Raises:
+        OSError: the disk refused, or `folder` holds something already; nothing is left of what was written.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _clear_once(folder.parent)
+    partial = folder.parent / f"{_own_prefix()}{folder.name}"
+    partial.mkdir()
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            _synchronise(path)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def remove_stale_partials(folder: str | Path) -> None:
     """Remove the partial files and folders that processes which are no more left in `folder`.
 

@@ -40,6 +40,7 @@ FLOORS = {
     "anatomy": 2,
     "planning": 2,
     "phantoms": 2,
+    "spider_download": 2,
     "networks": 3,
     "report": 3,
     "dataset_conversion": 3,
