@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",
+    "reproduce": "the paper's whole grid, on this machine or a cluster",
     "demo": "convert, plan, train, predict and score on built-in phantoms",
 }
 
