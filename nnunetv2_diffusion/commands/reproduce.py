@@ -9,7 +9,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data and the study, and where it runs."""
     add = parser.add_argument
-    add("data", nargs="?", metavar="DATA", help="SPIDER's folder, see spinesegdiff download")
+    add("data", nargs="?", type=Path, metavar="DATA", help="SPIDER's folder, see spinesegdiff download")
     add("--phantoms", action="store_true", help="drawn spines in place of DATA, the grid in miniature")
     add("--out", required=True, type=Path, metavar="STUDY", help="folder of the study; the same command goes on there")
     add("--config", type=Path, metavar="FILE", help="a config.yaml (default: the study's, at first the paper's)")
@@ -20,15 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--executor", default="local", metavar="NAME", help="local, slurm, kubernetes (%(default)s)")
     group.add_argument("--jobs", type=int, metavar="N", help="jobs at a time; on this machine: cores")
     group.add_argument("--profile", metavar="FOLDER", help="a profile of yours in place of ours")
-    group.add_argument("words", nargs="*", metavar="-- ...", help="further arguments, after --, as they are")
+    group.add_argument(
+        "--snakemake",
+        nargs="+",
+        default=[],
+        metavar="FLAG",
+        help="further flags of Snakemake's without their dashes, FLAG or FLAG=VALUE, e.g. slurm-no-account",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; 2 where something of it is not finished."""
-    data, words = args.data, args.words
-    if args.phantoms and data is not None and (data.startswith("-") or words):
-        data, words = None, [data, *words]  # what follows -- has no other place to go
-    if (data is None) != args.phantoms:
+    if (args.data is None) != args.phantoms:
         raise ValueError("name either SPIDER's folder or --phantoms")
     try:
         import snakemake  # noqa: F401
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     return reproduce(
         Request(
-            None if data is None else Path(data).absolute(),
+            None if args.data is None else args.data.absolute(),
             args.out,
             args.config,
             args.splits,
@@ -50,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
             args.executor,
             args.jobs,
             args.profile,
-            tuple(words),
+            tuple(f"--{flag}" for flag in args.snakemake),
         )
     )

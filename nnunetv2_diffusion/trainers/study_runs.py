@@ -20,6 +20,9 @@ class StudyRuns(nnUNetTrainer):
     the training's own process (nnUNet_n_proc_DA=0); its worker processes hand their batches over in any order.
     """
 
+    # None for nnU-Net's own 250; of a trial a few, with a single one of validation.
+    steps_an_epoch: int | None = None
+
     def __init__(
         self,
         plans: dict,
@@ -30,6 +33,8 @@ class StudyRuns(nnUNetTrainer):
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.save_every = _number(SAVE_EVERY_VARIABLE, lowest=1) or self.save_every
+        if self.steps_an_epoch is not None:
+            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = self.steps_an_epoch, 1
         self.training_seed = _number(SEED_VARIABLE, lowest=0)
 
     def initialize(self) -> None:

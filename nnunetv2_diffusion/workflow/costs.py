@@ -13,9 +13,6 @@ from nnunetv2_diffusion.workflow.grid import Grid
 from nnunetv2_diffusion.workflow.progress import FINISHED, PARTLY, progress
 
 TIMING_FILE = "timing.csv"
-STEPS_AN_EPOCH, VALIDATION_STEPS = 250, 50
-# Of a validation step, which has no backward pass, in training steps.
-VALIDATION_SHARE = 1 / 3
 # Gigabytes: SPIDER's 218 patients converted and preprocessed, a dataset of slices or of volumes; and of a training the
 # checkpoints that stay (final and best), where no timing tells their size.
 DATASET_GIGABYTES = {"2d": 0.4, "3d": 12.0}
@@ -32,9 +29,8 @@ def read_timing(study: Path) -> dict[str, dict[str, Any]]:
 
 
 def training_hours(timing: Mapping[str, Any]) -> float:
-    """Hours of a training by its seconds a step and its number of epochs."""
-    steps = timing["epochs"] * (STEPS_AN_EPOCH + VALIDATION_SHARE * VALIDATION_STEPS)
-    return steps * timing["seconds_per_step"] / 3600
+    """Hours of a training by its number of steps and the seconds that one takes."""
+    return timing["steps"] * timing["seconds_per_step"] / 3600
 
 
 def costs(study: Path, grid: Grid) -> pd.DataFrame:

@@ -64,7 +64,13 @@ def unfinished(rows: list[dict[str, Any]]) -> list[str]:
     """A sentence on everything that did not go as it should: failed and cut-off jobs, cases that were left out."""
     told = {FAILED: "failed", CUT_OFF: "was cut off", PARTLY: "could not take everything"}
     found = [
-        f"{row['job']} {told[row['state']]}{': ' + row['last_line'] if row['last_line'] else ''} ({row['log']})"
+        "".join(
+            [
+                f"{row['job']} {told[row['state']]}",
+                f": {row['last_line']}" if row["last_line"] else "",
+                f" ({row['log']})" if row["log"] else "",
+            ]
+        )
         for row in rows
         if row["state"] in told
     ]
