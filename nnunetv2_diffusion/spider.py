@@ -65,6 +65,11 @@ def parse_case(case: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
+def published_splits_file(modality: str) -> str:
+    """The name of a modality's folds in the paper's published code: `SPIDER_T2w.json`."""
+    return f"SPIDER_{modality}.json"
+
+
 @dataclass(frozen=True, order=True)
 class Series:
     """One examination that becomes one case; `contrast` is t1 or t2, `series` SPIDER's own name for it."""

@@ -50,7 +50,7 @@ TRAINERS = {
         nnUNetTrainerDiceLoss_250epochs,
         *OF_ANY_LENGTH,
         *(of_length(trainer, epochs) for trainer in OF_ANY_LENGTH for epochs in LENGTHS),
-        *(trial_of(trainer) for trainer in (nnUNetTrainerDiceLoss_250epochs, *DIFFUSION)),
+        *(trial_of(trainer) for trainer in (nnUNetTrainerDiceLoss_250epochs, *OF_ANY_LENGTH)),
     )
 }
 globals().update(TRAINERS)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nnunetv2_diffusion.files import naming, read_json
-from nnunetv2_diffusion.spider import MODALITIES, case_name
+from nnunetv2_diffusion.spider import MODALITIES, case_name, published_splits_file
 
 Splits = list[dict[str, list[str]]]
 # SPIDER_001, or with the contrast, and with a running number behind it, as the published code names its cases.
@@ -23,7 +23,7 @@ def read_splits(folder: Path, modality: str, cases: Collection[str]) -> Splits:
         FileNotFoundError: no such file.
         ValueError: it has another form, or names cases in another way.
     """
-    path = folder / f"SPIDER_{modality}.json"
+    path = folder / published_splits_file(modality)
     splits = read_json(path, list, remedy="name the folder that holds it with --splits")
     with naming(path, 'expected [{"train": [names], "test": [names]}, …]'):
         return [
