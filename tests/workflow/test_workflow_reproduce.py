@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -229,19 +228,6 @@ def test_a_partition_without_gpus(python: Path, spider: Path, tmp_path: Path, pa
     done = reproduce(python, *words, cwd=tmp_path, PATH=f"{programs}:{os.environ['PATH']}")
     assert done.returncode == 2
     assert f"{where} of this cluster has no GPU (sinfo lists none)" in done.stderr.splitlines()[-1]
-
-
-def test_too_little_disk(python: Path, spider: Path, small: Path, tmp_path: Path):
-    """What the grid needs against the space that there is: told before anything runs."""
-    config = {**SMALL, "models": yaml.safe_load(PAPER.read_text(encoding="utf-8"))["models"], "pre_segmentation": None}
-    config |= {"folds": list(range(90)), "device": "cpu"}
-    free = shutil.disk_usage(tmp_path).free
-    if free > 400e9:
-        pytest.skip("the disk has space for all of it")
-    small.write_text(yaml.safe_dump(config), encoding="utf-8")
-    ended = reproduce(python, spider, "--out", "study", "--config", small, cwd=tmp_path)
-    assert ended.returncode == 2
-    assert "too little space in" in ended.stderr.splitlines()[-1]
 
 
 def test_a_folder_of_something_else(python: Path, spider: Path, tmp_path: Path):

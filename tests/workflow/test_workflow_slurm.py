@@ -24,7 +24,7 @@ TRAIN = "nnUNetv2_train 502 2d_small 1 -tr nnUNetTrainerDiceLoss_10steps -device
 # A cluster without accounting, asked more often than a real one should be.
 FLAGS = ("slurm-no-account", "slurm-status-command=squeue", "slurm-init-seconds-before-status-checks=1")
 FLAGS += ("seconds-between-status-checks=1", "latency-wait=10")
-WAITING = 180
+WAITING = 600
 
 
 @pytest.fixture(scope="module")
