@@ -39,6 +39,7 @@ LENGTHS = {
     "nnUNetTrainerSpineSegDiffControl_50epochs": 50,
     "nnUNetTrainerSpineSegDiffControl_250epochs": 250,
     "nnUNetTrainerSpineSegDiffPaper": 810,
+    "nnUNetTrainerSpineSegDiffPaper_10steps": 2,
     "nnUNetTrainerSpineSegDiffPaper_5epochs": 5,
     "nnUNetTrainerSpineSegDiffPaper_50epochs": 50,
     "nnUNetTrainerSpineSegDiffPaper_250epochs": 250,
