@@ -9,6 +9,13 @@ PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
 REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "statsmodels>=0.14"]
+# Snakemake 9 needs Python 3.11; from 9.10 on its scheduler runs more jobs than there are cores (its issue 3913).
+GRID = [
+    'snakemake>=9.0,<9.10; python_version >= "3.11"',
+    'snakemake-executor-plugin-slurm>=2.0; python_version >= "3.11"',
+    "jsonschema>=4.18",
+    "PyYAML>=6.0",
+]
 TEST = [
     "pytest>=7",
     "ruff>=0.6",
@@ -17,6 +24,7 @@ TEST = [
     "monai>=1.3",
     "selenium>=4.20",
     *REPORT,
+    *GRID,
 ]
 
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
@@ -31,7 +39,9 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), DATASET_CONVERSION],
     package_dir={PACKAGE: PACKAGE, DATASET_CONVERSION: "dataset_conversion"},
-    package_data={PACKAGE: ["extension/*.py", "**/*.j2", "**/*.css", "**/*.js", "**/*.mplstyle"]},
+    package_data={
+        PACKAGE: ["extension/*.py", "**/*.j2", "**/*.css", "**/*.js", "**/*.mplstyle", "**/*.yaml", "**/Snakefile"]
+    },
     install_requires=[
         "nnunetv2>=2.8,<2.9",
         "torch>=2.6",  # before it weights_only can be bypassed (CVE-2025-32434)
@@ -46,8 +56,10 @@ setup(
         "pandas>=2.1.1",
         "matplotlib>=3.10",
         "tqdm>=4.60",
+        "requests>=2.28",
+        "pooch>=1.7",
     ],
-    extras_require={"report": REPORT, "test": TEST, "docs": DOCS},
+    extras_require={"report": REPORT, "test": TEST, "docs": DOCS, "grid": GRID},
     entry_points={
         "console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"],
         "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:prepare_search"],

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from nnunetv2_diffusion.nnunet_names import EXTERNAL_TRAINERS
 
 COMMANDS = {
+    "download": "SPIDER's four files from Zenodo, checked and unpacked",
     "convert": "SPIDER's files -> an nnU-Net raw dataset",
     "trainers": f"print the folder that {EXTERNAL_TRAINERS} must name",
     "plan": "add the paper's configurations and pre-segmentation stages to a plans file",
@@ -20,6 +21,7 @@ COMMANDS = {
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",
+    "reproduce": "the paper's whole grid, on this machine or a cluster",
     "demo": "convert, plan, train, predict and score on built-in phantoms",
 }
 

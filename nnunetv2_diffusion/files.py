@@ -52,14 +52,19 @@ def replacing(path: str | Path, *, partial_folder: Path | None = None) -> Iterat
         yield partial
         if path.exists():
             shutil.copymode(path, partial)
-        _synchronise(partial)
-        os.replace(partial, path)
+        move_into_place(partial, path)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # a full disk names no file
     finally:
         partial.unlink(missing_ok=True)
+
+
+def move_into_place(partial: Path, path: str | Path) -> None:
+    """Rename a file that is whole now, on the same disk, once the disk holds it; what `path` was is replaced."""
+    _synchronise(partial)
+    os.replace(partial, path)
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], *, partial_folder: Path | None = None) -> None:
@@ -101,6 +106,27 @@ def staging(folder: str | Path, last: str) -> Iterator[Path]:
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """`with whole_folder(folder) as partial`: what is written into `partial` becomes `folder` where no error comes.
+
+    Raises:
+        OSError: the disk refused, or `folder` holds something already; nothing is left of what was written.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _clear_once(folder.parent)
+    partial = folder.parent / f"{_own_prefix()}{folder.name}"
+    partial.mkdir()
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            _synchronise(path)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_stale_partials(folder: str | Path) -> None:

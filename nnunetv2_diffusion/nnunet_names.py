@@ -17,6 +17,9 @@ EXTERNAL_TRAINERS = "nnUNet_extTrainer"
 # The one folder that EXTERNAL_TRAINERS must name: nnU-Net imports every file below it.
 EXTENSION = Path(__file__).resolve().parent / "extension"
 
+# Ours, read by our trainers: epochs between checkpoints, and the seed of everything that a training draws.
+SAVE_EVERY_VARIABLE, SEED_VARIABLE = "SPINESEGDIFF_SAVE_EVERY", "SPINESEGDIFF_TRAINING_SEED"
+
 CHECKPOINT = "checkpoint_final.pth"
 LATEST_CHECKPOINT, BEST_CHECKPOINT = "checkpoint_latest.pth", "checkpoint_best.pth"
 # Ours, beside them while a fold trains: what LATEST_CHECKPOINT was before.

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOI = "10.5281/zenodo.10159290"
+RECORD_URL = f"https://zenodo.org/api/records/{DOI.rpartition('.')[2]}"
 LICENCE = "CC BY 4.0"
+LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
+CITATION = (
+    "J. W. van der Graaf, M. L. van Hooff, C. F. M. Buckens, M. Rutten, J. L. C. van Susante, R. J. Kroeze, "
+    "M. de Kleuver, B. van Ginneken, N. Lessmann: Lumbar spine segmentation in MR images: a dataset and a public "
+    "benchmark. Scientific Data 11, 264 (2024). https://doi.org/10.1038/s41597-024-03090-w"
+)
 IMAGES, MASKS = "images", "masks"
 OVERVIEW_FILE, GRADINGS_FILE = "overview.csv", "radiological_gradings.csv"
 
@@ -56,6 +63,11 @@ def parse_case(case: str) -> tuple[int, str] | None:
     """(patient, contrast) of a case's name; None for another name."""
     match = re.fullmatch(r"SPIDER_(\d+)_(t1|t2)", case)
     return (int(match[1]), match[2]) if match else None
+
+
+def published_splits_file(modality: str) -> str:
+    """The name of a modality's folds in the paper's published code: `SPIDER_T2w.json`."""
+    return f"SPIDER_{modality}.json"
 
 
 @dataclass(frozen=True, order=True)

@@ -31,6 +31,7 @@ FLOORS = {
     "settings": 1,
     "torch_plugin": 1,
     "decisions": 1,
+    "downloads": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,
@@ -39,6 +40,7 @@ FLOORS = {
     "anatomy": 2,
     "planning": 2,
     "phantoms": 2,
+    "spider_download": 2,
     "networks": 3,
     "report": 3,
     "dataset_conversion": 3,
@@ -47,6 +49,7 @@ FLOORS = {
     "demo": 5,
     "scans": 5,
     "extension": 5,
+    "workflow": 5,
     "commands": 6,
     "cli": 6,
 }
@@ -137,9 +140,13 @@ class TestInstallation:
 
     def test_files_that_are_not_modules(self):
         source = ROOT / "nnunetv2_diffusion"
-        endings = {".j2", ".css", ".js", ".mplstyle"}
-        wanted = {path.relative_to(source) for path in source.rglob("*") if path.suffix in endings}
-        installed = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.suffix in endings}
+        endings = {".j2", ".css", ".js", ".mplstyle", ".yaml"}
+
+        def files(folder: Path) -> set[Path]:
+            found = (path for path in folder.rglob("*") if path.suffix in endings or path.name == "Snakefile")
+            return {path.relative_to(folder) for path in found}
+
+        wanted, installed = files(source), files(PACKAGE)
         assert wanted == installed
 
     def test_every_module_of_the_checkout_is_installed(self):
@@ -157,7 +164,7 @@ class TestInstallation:
     def test_constraints_pin_what_is_required(self):
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
-        wanted = {name for extra in (None, "docs", "report", "test") for name in requirements(extra)}
+        wanted = {name for extra in (None, "docs", "grid", "report", "test") for name in requirements(extra)}
         assert wanted | {"build", "twine"} <= pinned
 
     def test_pre_commit_takes_the_pinned_ruff(self):
@@ -179,6 +186,8 @@ class TestImports:
         declared = requirements()
         if module.startswith("report."):
             declared |= requirements("report")
+        if module.startswith("workflow.") or module == "commands.reproduce":
+            declared |= requirements("grid")
         assert not undeclared_imports(MODULES[module], declared)
 
     def test_declared_in_tests(self):

@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spider", metavar="DIR", help="SPIDER's folder, for the pathologies in its radiological_gradings.csv"
     )
     parser.add_argument(
+        "--study", metavar="DIR", help="folder of a study, for its progress, software and data; see reproduce"
+    )
+    parser.add_argument(
         "--pfirrmann",
         type=int,
         default=4,
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
         preprocessed=optional_nnunet_folder(PREPROCESSED),
         raw=optional_nnunet_folder(RAW),
         spider=args.spider,
+        study_folder=args.study,
         pfirrmann=args.pfirrmann,
         gallery_cases=args.gallery,
         processes=args.np,

@@ -19,8 +19,10 @@ from nnunetv2_diffusion.report.sections import (
     model_comparison,
     pathologies,
     presegmentation,
+    study,
     uncertainty,
 )
+from nnunetv2_diffusion.report.studies import read_study
 from nnunetv2_diffusion.scoring.cases import score_cases
 
 # In the page's order. Each has `section(context) -> Section | None` and CSV_FILES, patterns of what it may write.
@@ -32,6 +34,7 @@ SECTIONS = (
     uncertainty,
     gallery,
     all_cases,
+    study,
     methods,
 )
 
@@ -44,6 +47,7 @@ def make_report(
     preprocessed: Path | None = None,
     raw: Path | None = None,
     spider: str | Path | None = None,
+    study_folder: str | Path | None = None,
     pfirrmann: int = PFIRRMANN_THRESHOLD,
     gallery_cases: int = GALLERY_CASES,
     processes: int | None = None,
@@ -55,6 +59,7 @@ def make_report(
         out: folder of the report.
         results, preprocessed, raw: nnU-Net's three folders.
         spider: SPIDER's folder, or its radiological_gradings.csv; None leaves the pathologies out.
+        study_folder: of `spinesegdiff reproduce`, whose progress, software and data the report then tells; or None.
         pfirrmann: lowest Pfirrmann grade that counts as disc degeneration.
         gallery_cases: how many cases the gallery shows.
         processes: worker processes; None chooses.
@@ -68,6 +73,7 @@ def make_report(
     if gallery_cases < 0:
         raise ValueError(f"the gallery cannot show {gallery_cases} cases; give 0 or more")
     gradings = None if spider is None else read_gradings(spider)
+    about = None if study_folder is None else read_study(study_folder)
     found = read_results(datasets, results, preprocessed, raw)
     evaluated = found.cases[~found.cases["oblique"]]
     if evaluated.empty:
@@ -75,7 +81,7 @@ def make_report(
     if gradings is not None:
         check_patients(evaluated["patient"], patient_flags(gradings, pfirrmann))
     scores = score_cases(found.cases, found.labels, processes)
-    context = Context(found, scores, gradings, pfirrmann, gallery_cases)
+    context = Context(found, scores, gradings, pfirrmann, gallery_cases, about)
     write_report(context, Path(out))
     return context
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.report.gradings import PFIRRMANN_THRESHOLD
 from nnunetv2_diffusion.report.results import Results
+from nnunetv2_diffusion.report.studies import Study
 from nnunetv2_diffusion.scoring.cases import Scores
 
 GALLERY_CASES = 60
@@ -27,6 +28,7 @@ class Context:
         gradings: SPIDER's radiological gradings (`gradings.read_gradings`), or None.
         pfirrmann: the grade from which a disc counts as degenerated.
         gallery_cases: how many cases the gallery shows.
+        study: the study that the trainings belong to, or None.
     """
 
     results: Results
@@ -34,6 +36,7 @@ class Context:
     gradings: pd.DataFrame | None = None
     pfirrmann: int = PFIRRMANN_THRESHOLD
     gallery_cases: int = GALLERY_CASES
+    study: Study | None = None
 
     @cached_property
     def evaluated(self) -> Scores:

@@ -15,6 +15,7 @@ from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffControl import nnUNetT
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffOneStep import nnUNetTrainerSpineSegDiffOneStep
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPaper import nnUNetTrainerSpineSegDiffPaper
 from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTrainerSpineSegDiffPreSeg
+from nnunetv2_diffusion.trainers.study_runs import StudyRuns
 
 DIFFUSION = (
     nnUNetTrainerIISDM,
@@ -36,12 +37,20 @@ def of_length(trainer: type[nnUNetTrainer], epochs: int) -> type[nnUNetTrainer]:
     return type(f"{trainer.__name__}_{epochs}epochs", (trainer,), content)
 
 
+def trial_of(trainer: type[StudyRuns]) -> type[StudyRuns]:
+    """`<trainer>_10steps`: two epochs of five steps, which show that everything runs."""
+    name = trainer.__name__.removesuffix("_250epochs")
+    content = {"__module__": __name__, "__doc__": f"{name} for 10 optimiser steps.", "epochs": 2, "steps_an_epoch": 5}
+    return type(f"{name}_10steps", (trainer,), content)
+
+
 TRAINERS = {
     trainer.__name__: trainer
     for trainer in (
         nnUNetTrainerDiceLoss_250epochs,
         *OF_ANY_LENGTH,
         *(of_length(trainer, epochs) for trainer in OF_ANY_LENGTH for epochs in LENGTHS),
+        *(trial_of(trainer) for trainer in (nnUNetTrainerDiceLoss_250epochs, *OF_ANY_LENGTH)),
     )
 }
 globals().update(TRAINERS)

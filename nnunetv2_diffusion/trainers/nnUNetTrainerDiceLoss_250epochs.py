@@ -6,11 +6,14 @@ import torch
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
 
 from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
+from nnunetv2_diffusion.trainers.study_runs import StudyRuns
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerDiceLoss_250epochs(FiniteLosses, WholeCheckpoints, nnUNetTrainerDiceLoss):
+class nnUNetTrainerDiceLoss_250epochs(FiniteLosses, WholeCheckpoints, StudyRuns, nnUNetTrainerDiceLoss):
     """nnU-Net with its Dice loss alone and SGD at 0.01, 250 epochs; for 2D and 3D configurations."""
+
+    epochs = 250
 
     def __init__(
         self,
@@ -21,4 +24,4 @@ class nnUNetTrainerDiceLoss_250epochs(FiniteLosses, WholeCheckpoints, nnUNetTrai
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = 250
+        self.num_epochs = self.epochs

@@ -20,10 +20,11 @@ from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MaskTarget
 from nnunetv2_diffusion.trainers.optimiser import WEIGHT_DECAY, adamw
 from nnunetv2_diffusion.trainers.pretrained_weights import let_pretrained_weights_fit_in_part
+from nnunetv2_diffusion.trainers.study_runs import StudyRuns
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
+class nnUNetTrainerDiffusion(FiniteLosses, WholeCheckpoints, StudyRuns, nnUNetTrainer):
     """Base of the diffusion trainers; train with one of its subclasses."""
 
     settings = Settings()

@@ -11,10 +11,11 @@ from nnunetv2_diffusion.settings import Settings
 from nnunetv2_diffusion.trainers.finite_losses import FiniteLosses
 from nnunetv2_diffusion.trainers.losses import MSEDiceBCELoss
 from nnunetv2_diffusion.trainers.optimiser import WEIGHT_DECAY, adamw
+from nnunetv2_diffusion.trainers.study_runs import StudyRuns
 from nnunetv2_diffusion.trainers.whole_checkpoints import WholeCheckpoints
 
 
-class nnUNetTrainerSpineSegDiffControl(FiniteLosses, WholeCheckpoints, nnUNetTrainer):
+class nnUNetTrainerSpineSegDiffControl(FiniteLosses, WholeCheckpoints, StudyRuns, nnUNetTrainer):
     """SpineSegDiff without x_t, timesteps and the second encoder: same plan, loss, optimiser, steps and augmentation.
 
     The result is a plain model of nnU-Net, predicted with nnU-Net's own mirroring. Of the configuration's `diffusion`

@@ -24,33 +24,41 @@ from nnunetv2_diffusion.trainers.nnUNetTrainerSpineSegDiffPreSeg import nnUNetTr
 
 LENGTHS = {
     "nnUNetTrainerSpineSegDiff": 810,
+    "nnUNetTrainerSpineSegDiff_10steps": 2,
     "nnUNetTrainerSpineSegDiff_5epochs": 5,
     "nnUNetTrainerSpineSegDiff_50epochs": 50,
     "nnUNetTrainerSpineSegDiff_250epochs": 250,
     "nnUNetTrainerSpineSegDiffPreSeg": 810,
+    "nnUNetTrainerSpineSegDiffPreSeg_10steps": 2,
     "nnUNetTrainerSpineSegDiffPreSeg_5epochs": 5,
     "nnUNetTrainerSpineSegDiffPreSeg_50epochs": 50,
     "nnUNetTrainerSpineSegDiffPreSeg_250epochs": 250,
     "nnUNetTrainerSpineSegDiffControl": 810,
+    "nnUNetTrainerSpineSegDiffControl_10steps": 2,
     "nnUNetTrainerSpineSegDiffControl_5epochs": 5,
     "nnUNetTrainerSpineSegDiffControl_50epochs": 50,
     "nnUNetTrainerSpineSegDiffControl_250epochs": 250,
     "nnUNetTrainerSpineSegDiffPaper": 810,
+    "nnUNetTrainerSpineSegDiffPaper_10steps": 2,
     "nnUNetTrainerSpineSegDiffPaper_5epochs": 5,
     "nnUNetTrainerSpineSegDiffPaper_50epochs": 50,
     "nnUNetTrainerSpineSegDiffPaper_250epochs": 250,
     "nnUNetTrainerSpineSegDiffOneStep": 810,
+    "nnUNetTrainerSpineSegDiffOneStep_10steps": 2,
     "nnUNetTrainerSpineSegDiffOneStep_5epochs": 5,
     "nnUNetTrainerSpineSegDiffOneStep_50epochs": 50,
     "nnUNetTrainerSpineSegDiffOneStep_250epochs": 250,
     "nnUNetTrainerIISDM": 337,
+    "nnUNetTrainerIISDM_10steps": 2,
     "nnUNetTrainerIISDM_5epochs": 5,
     "nnUNetTrainerIISDM_50epochs": 50,
     "nnUNetTrainerIISDM_250epochs": 250,
     "nnUNetTrainerIISDMEpsilon": 337,
+    "nnUNetTrainerIISDMEpsilon_10steps": 2,
     "nnUNetTrainerIISDMEpsilon_5epochs": 5,
     "nnUNetTrainerIISDMEpsilon_50epochs": 50,
     "nnUNetTrainerIISDMEpsilon_250epochs": 250,
+    "nnUNetTrainerDiceLoss_10steps": 2,
     "nnUNetTrainerDiceLoss_250epochs": 250,
 }
 
@@ -83,7 +91,8 @@ def test_nnunet_finds_every_trainer_and_makes_it_of_its_length(tiny: TinyProject
             trainer = trainer_class(
                 *plans_of(tiny, number)[:1], "2d", 0, plans_of(tiny, number)[1], torch.device("cpu")
             )
-            assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, 250)
+            steps = 5 if name.endswith("_10steps") else 250
+            assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, steps)
         else:
             assert trainer_class.epochs == epochs
 
