@@ -46,6 +46,9 @@ setup(
         "pandas>=2.1.1",
         "matplotlib>=3.10",
         "tqdm>=4.60",
+        "pooch>=1.7",
+        "platformdirs>=3.0",
+        "requests>=2.28",
     ],
     extras_require={"report": REPORT, "test": TEST, "docs": DOCS},
     entry_points={

@@ -46,6 +46,7 @@ FLOORS = {
     "inference": 4,
     "demo": 5,
     "scans": 5,
+    "models": 5,
     "extension": 5,
     "commands": 6,
     "cli": 6,

@@ -8,7 +8,7 @@ import sys
 from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
     add_sampling_arguments,
-    named_model,
+    folder_of_model,
     runtime_of,
     sampling_overrides,
 )
@@ -20,8 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A scan or folder, where to write, and which model."""
     parser.add_argument("input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, or a folder of scans")
     parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
-    model = parser.add_argument_group("model (either its folder, or its names in nnUNet_results)")
-    model.add_argument("--model", metavar="FOLDER", help="a trained model's folder, wherever it lies")
+    model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
+    model.add_argument(
+        "--model",
+        metavar="FOLDER|NAME",
+        help="a trained model's folder, wherever it lies, or an installed model's name",
+    )
     add_model_arguments(model, required=False)
     parser.add_argument(
         "--slices",
@@ -54,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment; 2 where some of the scans could not be."""
-    if (args.model is None) == (args.d is None):
-        raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
+    folder = folder_of_model(args)
     changes = dict(_threshold(text) for text in args.review)
 
     from nnunetv2_diffusion.scans.model import load_model
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
     model = load_model(
-        args.model or named_model(args),
+        folder,
         folds=args.f,
         checkpoint=args.chk,
         sampling=sampling_overrides(args),
