@@ -136,6 +136,11 @@ def _row(
     }
 
 
+def noise_scan(size: int) -> sitk.Image:
+    """A scan of one sagittal slice, the same every time."""
+    return _scan(_noise(1, size))
+
+
 def _noise(count: int, size: int) -> torch.Tensor:
     return torch.randn(count, size, size, generator=torch.Generator().manual_seed(0))
 

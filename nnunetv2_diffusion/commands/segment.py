@@ -40,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
+    parser.add_argument("--overwrite", action="store_true", help="segment also the scans whose results are there")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on with what arrives in the folder of scans, until Ctrl-C; a scan is taken when it stops changing",
+    )
+    parser.add_argument(
+        "-np",
+        type=int,
+        default=1,
+        metavar="N",
+        help="scans read ahead and results written behind the model; 0: all one by one; default: %(default)s",
+    )
     parser.add_argument(
         "--slice-batch",
         type=int,
@@ -74,7 +87,24 @@ def run(args: argparse.Namespace) -> int:
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
     ending = None if args.format is None else f".{args.format}"
-    failures = segment_files(args.input, args.output, model, options, series=args.series, ending=ending)
+    if args.watch:
+        from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
+
+        with stopped_by_signals() as stop:
+            watch_folder(
+                args.input, args.output, model, options, stop, series=args.series, ending=ending, workers=args.np
+            )
+        return 0
+    failures = segment_files(
+        args.input,
+        args.output,
+        model,
+        options,
+        series=args.series,
+        ending=ending,
+        overwrite=args.overwrite,
+        workers=args.np,
+    )
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0

@@ -18,8 +18,8 @@ from nnunetv2_diffusion.inference.identity import TRAINING_FILES, model_hash
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.inference.trained_models import TrainedModel, find_folds, read_model
 from nnunetv2_diffusion.models.card import Statements, describe
-from nnunetv2_diffusion.models.layout import CALIBRATION, CARD
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, PLANS_FILE, fold_folder
+from nnunetv2_diffusion.models.layout import CARD
+from nnunetv2_diffusion.nnunet_names import CALIBRATION_FILE, CHECKPOINT, DATASET_FILE, PLANS_FILE, fold_folder
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can name: times of files would make every export another one
 _KEPT = ("trainer_name", "inference_allowed_mirroring_axes", "current_epoch")
@@ -107,8 +107,8 @@ class _Writer:
         plans, dataset = read_json(folder / PLANS_FILE), _without_training_files(read_json(folder / DATASET_FILE))
         self.add(folder / PLANS_FILE, _as_json(plans))
         self.add(folder / DATASET_FILE, _as_json(dataset))
-        if (folder / CALIBRATION).is_file():
-            self.add(folder / CALIBRATION, (folder / CALIBRATION).read_bytes())
+        if (folder / CALIBRATION_FILE).is_file():
+            self.add(folder / CALIBRATION_FILE, (folder / CALIBRATION_FILE).read_bytes())
         epochs = []
         for fold in folds:
             kept = load_checkpoint(fold_folder(folder, fold) / checkpoint, self.trust)

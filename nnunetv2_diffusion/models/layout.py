@@ -7,10 +7,10 @@ import stat
 import zipfile
 from pathlib import PurePosixPath
 
-from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PLANS_FILE, ModelName, dataset_number
+from nnunetv2_diffusion.nnunet_names import CALIBRATION_FILE, DATASET_FILE, PLANS_FILE, ModelName, dataset_number
 
-CARD, CALIBRATION = "model.json", "calibration.json"
-_OF_A_MODEL = {CARD, CALIBRATION, PLANS_FILE, DATASET_FILE, "dataset_fingerprint.json"}
+CARD = "model.json"
+_OF_A_MODEL = {CARD, CALIBRATION_FILE, PLANS_FILE, DATASET_FILE, "dataset_fingerprint.json"}
 _CHECKPOINT = re.compile(r"checkpoint_\w+\.pth")
 
 

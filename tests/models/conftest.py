@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (model / "fold_0" / "validation" / "summary.json").write_text(summary(0.9, 0.8), encoding="utf-8")
     (model / "fold_1" / "validation" / "summary.json").write_text(summary(0.7, float("nan")), encoding="utf-8")
     (model / "fold_0" / "debug.json").write_text('{"torch_version": "2.6.0", "hostname": "secret"}', encoding="utf-8")
-    (model / "calibration.json").write_text('{"temperature": 1.5}', encoding="utf-8")
+    (model / "measurement_intervals.json").write_text('{"temperature": 1.5}', encoding="utf-8")
     return model
 
 

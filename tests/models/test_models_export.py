@@ -34,7 +34,7 @@ def quiet(line: str) -> None:
 def test_members_and_their_hashes(folder: Path, archive: Path):
     with zipfile.ZipFile(archive) as opened:
         contents = {name: opened.read(name) for name in opened.namelist()}
-    files = ("plans.json", "dataset.json", "calibration.json", "fold_0/checkpoint_final.pth")
+    files = ("plans.json", "dataset.json", "measurement_intervals.json", "fold_0/checkpoint_final.pth")
     assert contents.keys() == {f"{NAME}/{file}" for file in (*files, "fold_1/checkpoint_final.pth", "model.json")}
     card = json.loads(contents.pop(f"{NAME}/model.json"))
     assert card["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
