@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
-REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "statsmodels>=0.14"]
+REPORT = ["pillow>=9.2", "statsmodels>=0.14"]
 TEST = [
     "pytest>=7",
     "ruff>=0.6",
@@ -46,6 +46,8 @@ setup(
         "pandas>=2.1.1",
         "matplotlib>=3.10",
         "tqdm>=4.60",
+        "Jinja2>=3.0",
+        "MarkupSafe>=2.0",
         "pooch>=1.7",
         "platformdirs>=3.0",
         "requests>=2.28",

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
     parser.add_argument("--overwrite", action="store_true", help="segment also the scans whose results are there")
     parser.add_argument(
+        "--exclude",
+        metavar="CSV",
+        help="verdicts that the page of results exported: scans that were rejected are left out",
+    )
+    parser.add_argument(
         "--watch",
         action="store_true",
         help="go on with what arrives in the folder of scans, until Ctrl-C; a scan is taken when it stops changing",
@@ -75,9 +80,11 @@ def run(args: argparse.Namespace) -> int:
     changes = dict(_threshold(text) for text in args.review)
 
     from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
     from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options, segment_files
 
+    excluded = rejected_scans(args.exclude) if args.exclude else ()
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
     model = load_model(
         folder,
@@ -86,25 +93,19 @@ def run(args: argparse.Namespace) -> int:
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
-    ending = None if args.format is None else f".{args.format}"
+    how = {
+        "series": args.series,
+        "ending": None if args.format is None else f".{args.format}",
+        "workers": args.np,
+        "excluded": excluded,
+    }
     if args.watch:
         from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
 
         with stopped_by_signals() as stop:
-            watch_folder(
-                args.input, args.output, model, options, stop, series=args.series, ending=ending, workers=args.np
-            )
+            watch_folder(args.input, args.output, model, options, stop, **how)
         return 0
-    failures = segment_files(
-        args.input,
-        args.output,
-        model,
-        options,
-        series=args.series,
-        ending=ending,
-        overwrite=args.overwrite,
-        workers=args.np,
-    )
+    failures = segment_files(args.input, args.output, model, options, overwrite=args.overwrite, **how)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,9 +77,12 @@ def segment_files(
     ending: str | None = None,
     overwrite: bool = False,
     workers: int = 1,
+    excluded: Collection[str] = (),
     say: Callable[[str], None] = say_line,
 ) -> list[str]:
     """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
+
+    Of several scans the web page and the table of all results in the output folder are written, too.
 
     A scan whose result is there, made of the same files by the same model, settings and options, is left alone.
 
@@ -91,6 +94,7 @@ def segment_files(
         ending: of the images written, e.g. ".nii.gz"; None keeps the scan's own format (DICOM becomes .mha).
         overwrite: segment also what is finished.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
+        excluded: names of scans to leave out, also of page and table.
         say: told of every scan that is done, of DICOM series and of warnings.
 
     Returns:
@@ -105,7 +109,14 @@ def segment_files(
         say(remark)
     check_output_folder(Path(output), sources, ending)
     work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
-    return work_through(sources, Path(output), work, model.labels, say)
+    wanted = [source for source in sources if source.name not in excluded]
+    failures = work_through(wanted, Path(output), work, model.labels, say)
+    if len(sources) > 1:
+        from nnunetv2_diffusion.scans.page.page import write_page  # here: a single scan need not wait for it
+
+        for remark in write_page(Path(output), excluded):
+            say(remark)
+    return failures
 
 
 def work_of(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_diffusion.scans.cohort import say_line, work_through
 from nnunetv2_diffusion.scans.model import SegmentationModel
 from nnunetv2_diffusion.scans.outputs import check_output_folder
+from nnunetv2_diffusion.scans.page.page import write_page
 from nnunetv2_diffusion.scans.segmentation import Options, work_of
 from nnunetv2_diffusion.scans.sources import ScanSource, find_scans, trained_contrasts
 
@@ -29,6 +30,7 @@ def watch_folder(
     series: str | None = None,
     ending: str | None = None,
     workers: int = 1,
+    excluded: Collection[str] = (),
     settle: float = SETTLE_SECONDS,
     say: Callable[[str], None] = say_line,
 ) -> None:
@@ -37,7 +39,7 @@ def watch_folder(
     Args:
         path: the folder.
         output: another one.
-        model, options, series, ending, workers: see `segment_files`.
+        model, options, series, ending, workers, excluded: see `segment_files`.
         stop: checked between two looks at the folder; what was begun is finished.
         settle: seconds for which no file of a scan may have changed.
         say: told of every scan, also of those that could not be segmented: they are tried again when they change.
@@ -56,8 +58,10 @@ def watch_folder(
 
     def segment_arrived(sources: Sequence[ScanSource]) -> None:
         check_output_folder(output, sources, ending)
-        for failure in work_through(sources, output, work, model.labels, say):
+        wanted = [source for source in sources if source.name not in excluded]
+        for failure in work_through(wanted, output, work, model.labels, say):
             say(f"error: {failure}")
+        write_page(output, excluded)
 
     watch(Arrivals(folder, lambda: find_scans(folder, series, contrasts)[0], settle), segment_arrived, stop)
 

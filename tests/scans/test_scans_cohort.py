@@ -70,6 +70,7 @@ def test_a_second_run_does_what_is_left(folder, cohort, tmp_path, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     for path in [*cohort.iterdir(), *out.iterdir()]:
         os.utime(path)  # times of files mean nothing
+    assert {"index.html", "summary.csv"} < before.keys()
     (out / "b_uncertainty.nii.gz").unlink()
     assert run(cohort, out, "--model", folder) == 0
     said = capsys.readouterr().out.splitlines()
