@@ -97,17 +97,15 @@ def named_model(args: argparse.Namespace) -> Path:
     return model_folder(args.d, ModelName(args.tr or default_trainer(args.c), args.p, args.c))
 
 
-def folder_of_model(args: argparse.Namespace) -> Path:
+def folder_of_model(model: str | None, args: argparse.Namespace) -> Path:
     """The folder that --model names, of a model installed under that name, or of the names as in `named_model`.
 
     Raises:
         FileNotFoundError, ValueError: see `named_model` and `store.installed_model`; or both ways or none were taken.
     """
-    if (args.model is None) == (args.d is None):
+    if (model is None) == (args.d is None):
         raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
-    if args.model is None:
-        return named_model(args)
-    return model_of_name(args.model)
+    return named_model(args) if model is None else model_of_name(model)
 
 
 def model_of_name(name: str) -> Path:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export."""
-    folder = folder_of_model(args)
+    folder = folder_of_model(args.model, args)
 
     from nnunetv2_diffusion.models.card import Statements
     from nnunetv2_diffusion.models.export import export_model

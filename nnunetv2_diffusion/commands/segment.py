@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
     add_sampling_arguments,
     folder_of_model,
+    model_of_name,
     runtime_of,
     sampling_overrides,
 )
 
+if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.model import SegmentationModel
+
+CONTRASTS = ("T1=", "T2=")
 FORMATS = ("nii.gz", "mha", "nrrd")
 
 
@@ -23,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
     model.add_argument(
         "--model",
+        nargs="+",
         metavar="FOLDER|NAME",
-        help="a trained model's folder, wherever it lies, or an installed model's name",
+        help="a trained model's folder, wherever it lies, or an installed model's name; or T1=A T2=B: each takes the "
+        "scans of its contrast, by DICOM headers or names as in BIDS",
     )
     add_model_arguments(model, required=False)
     parser.add_argument(
@@ -76,23 +85,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment; 2 where some of the scans could not be."""
-    folder = folder_of_model(args)
+    models = _models(args)
+    if args.watch and len(models) > 1:
+        raise ValueError("--watch takes one model: start one for each contrast, each with a folder of its own")
     changes = dict(_threshold(text) for text in args.review)
 
-    from nnunetv2_diffusion.scans.model import load_model
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
     from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options, segment_files
+    from nnunetv2_diffusion.scans.sharing import Share
 
     excluded = rejected_scans(args.exclude) if args.exclude else ()
     options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
-    model = load_model(
-        folder,
-        folds=args.f,
-        checkpoint=args.chk,
-        sampling=sampling_overrides(args),
-        runtime=runtime_of(args, slice_batch=args.slice_batch),
-    )
     how = {
         "series": args.series,
         "ending": None if args.format is None else f".{args.format}",
@@ -103,12 +107,43 @@ def run(args: argparse.Namespace) -> int:
         from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
 
         with stopped_by_signals() as stop:
-            watch_folder(args.input, args.output, model, options, stop, **how)
+            watch_folder(args.input, args.output, _loaded(args, *models.values()), options, stop, **how)
         return 0
-    failures = segment_files(args.input, args.output, model, options, overwrite=args.overwrite, **how)
+    failures = []
+    for contrast, folder in models.items():
+        share = Share(contrast, tuple(models)) if contrast else None
+        loaded = _loaded(args, folder)
+        failures += segment_files(
+            args.input, args.output, loaded, options, overwrite=args.overwrite, share=share, **how
+        )
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _models(args: argparse.Namespace) -> dict[str, Path]:
+    """The models' folders by their contrast, which is empty where a single model takes all scans."""
+    named = [text.partition("=") for text in args.model or () if text.startswith(CONTRASTS)]
+    if not named:
+        if args.model and len(args.model) > 1:
+            raise ValueError("--model takes one model, or several as T1=A T2=B")
+        return {"": folder_of_model(args.model and args.model[0], args)}
+    models = {contrast: model_of_name(name) for contrast, _, name in named}
+    if args.d is not None or len(models) < len(args.model):
+        raise ValueError("--model takes one model for each contrast, as T1=A T2=B, and then no -d DATASET")
+    return models
+
+
+def _loaded(args: argparse.Namespace, folder: Path) -> SegmentationModel:
+    from nnunetv2_diffusion.scans.model import load_model
+
+    return load_model(
+        folder,
+        folds=args.f,
+        checkpoint=args.chk,
+        sampling=sampling_overrides(args),
+        runtime=runtime_of(args, slice_batch=args.slice_batch),
+    )
 
 
 def _threshold(text: str) -> tuple[str, float]:

@@ -17,6 +17,7 @@ from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
 from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
+from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
 
@@ -78,6 +79,7 @@ def segment_files(
     overwrite: bool = False,
     workers: int = 1,
     excluded: Collection[str] = (),
+    share: Share | None = None,
     say: Callable[[str], None] = say_line,
 ) -> list[str]:
     """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
@@ -95,6 +97,7 @@ def segment_files(
         overwrite: segment also what is finished.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         excluded: names of scans to leave out, also of page and table.
+        share: the scans that are this model's, of those that several models share; None for all.
         say: told of every scan that is done, of DICOM series and of warnings.
 
     Returns:
@@ -104,19 +107,21 @@ def segment_files(
         FileNotFoundError: there is no scan.
         OSError: the output folder cannot be written to.
     """
-    sources, remarks = find_scans(Path(path), series, trained_contrasts(model.predictor.dataset_json), options.progress)
+    contrasts = share.among if share else trained_contrasts(model.predictor.dataset_json)
+    sources, remarks = find_scans(Path(path), series, contrasts, options.progress)
     for remark in remarks:
         say(remark)
     check_output_folder(Path(output), sources, ending)
     work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
     wanted = [source for source in sources if source.name not in excluded]
-    failures = work_through(wanted, Path(output), work, model.labels, say)
+    unknown = share.unknown(wanted) if share else []
+    failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
     if len(sources) > 1:
         from nnunetv2_diffusion.scans.page.page import write_page  # here: a single scan need not wait for it
 
         for remark in write_page(Path(output), excluded):
             say(remark)
-    return failures
+    return [*unknown, *failures]
 
 
 def work_of(
