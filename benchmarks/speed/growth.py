@@ -75,7 +75,7 @@ def command_rows(
     model: Path, counts: Sequence[int], size: int, device: str, repeats: int, scratch: Path
 ) -> Iterator[dict[str, Any]]:
     """Seconds of `spinesegdiff segment` on a scan of several slices against one command for each slice."""
-    flags = ("--model", str(model), "-device", device)
+    flags = ("--model", str(model), "-device", device, "--overwrite")
     for count in counts:
         slices = _noise(count, size)
         write_image(_scan(slices), scratch / "volume.nii.gz")

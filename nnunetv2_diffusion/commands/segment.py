@@ -18,6 +18,8 @@ from nnunetv2_diffusion.commands._flags import (
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.scans.model import SegmentationModel
+    from nnunetv2_diffusion.scans.review import ReviewThresholds
+    from nnunetv2_diffusion.scans.segmentation import Options
 
 CONTRASTS = ("T1=", "T2=")
 FORMATS = ("nii.gz", "mha", "nrrd")
@@ -92,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
     from nnunetv2_diffusion.scans.review import ReviewThresholds
-    from nnunetv2_diffusion.scans.segmentation import Options, segment_files
+    from nnunetv2_diffusion.scans.segmentation import segment_files
     from nnunetv2_diffusion.scans.sharing import Share
 
     excluded = rejected_scans(args.exclude) if args.exclude else ()
-    options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
+    thresholds = ReviewThresholds().updated(changes)
     how = {
         "series": args.series,
         "ending": None if args.format is None else f".{args.format}",
@@ -107,15 +109,13 @@ def run(args: argparse.Namespace) -> int:
         from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
 
         with stopped_by_signals() as stop:
-            watch_folder(args.input, args.output, _loaded(args, *models.values()), options, stop, **how)
+            watch_folder(args.input, args.output, *_loaded(args, *models.values(), thresholds), stop, **how)
         return 0
     failures = []
     for contrast, folder in models.items():
         share = Share(contrast, tuple(models)) if contrast else None
-        loaded = _loaded(args, folder)
-        failures += segment_files(
-            args.input, args.output, loaded, options, overwrite=args.overwrite, share=share, **how
-        )
+        loaded = _loaded(args, folder, thresholds)
+        failures += segment_files(args.input, args.output, *loaded, overwrite=args.overwrite, share=share, **how)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
@@ -134,16 +134,19 @@ def _models(args: argparse.Namespace) -> dict[str, Path]:
     return models
 
 
-def _loaded(args: argparse.Namespace, folder: Path) -> SegmentationModel:
+def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds) -> tuple[SegmentationModel, Options]:
+    """A model, and how to segment with it."""
     from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.segmentation import Options
 
-    return load_model(
+    model = load_model(
         folder,
         folds=args.f,
         checkpoint=args.chk,
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
+    return model, Options(args.slices, args.save_probabilities, thresholds, progress=True)
 
 
 def _threshold(text: str) -> tuple[str, float]:

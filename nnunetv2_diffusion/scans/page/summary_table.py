@@ -10,9 +10,9 @@ from nnunetv2_diffusion.scans.page.results import Result
 
 
 def summary_table(results: Sequence[Result]) -> pd.DataFrame:
-    """A row a scan, by name: review and its reasons, uncertainty, areas and volumes of structures, model, time.
+    """A row a scan, by name: review and its reasons, uncertainty, areas and volumes of structures, model.
 
-    Sizes are in mm2 and mm3, times in seconds; what a scan does not have is left empty.
+    Sizes are in mm2 and mm3; what a scan does not have is left empty. The same results give the same table.
     """
     return pd.DataFrame([_row(result) for result in sorted(results, key=lambda result: result.name)])
 
@@ -33,8 +33,4 @@ def _row(result: Result) -> dict[str, object]:
     for name, figures in report["structures"].items():
         row |= {f"{name}_{key}": value for key, value in figures.items() if key != "label"}
     model = report["model"]
-    return row | {
-        "model": model.get("hash"),
-        "seed": model.get("seed"),
-        "seconds": (report.get("seconds") or {}).get("total"),
-    }
+    return row | {"model": model.get("hash"), "seed": model.get("seed")}
