@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 PACKAGE = "nnunetv2_diffusion"
 DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 
-REPORT = ["Jinja2>=3.0", "MarkupSafe>=2.0", "pillow>=9.2", "statsmodels>=0.14"]
+REPORT = ["pillow>=9.2", "statsmodels>=0.14"]
 # Snakemake 9 needs Python 3.11; from 9.10 on its scheduler runs more jobs than there are cores (its issue 3913).
 GRID = [
     'snakemake>=9.0,<9.10; python_version >= "3.11"',
@@ -56,8 +56,11 @@ setup(
         "pandas>=2.1.1",
         "matplotlib>=3.10",
         "tqdm>=4.60",
-        "requests>=2.28",
+        "Jinja2>=3.0",
+        "MarkupSafe>=2.0",
         "pooch>=1.7",
+        "platformdirs>=3.0",
+        "requests>=2.28",
     ],
     extras_require={"report": REPORT, "test": TEST, "docs": DOCS, "grid": GRID},
     entry_points={

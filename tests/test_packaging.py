@@ -48,6 +48,7 @@ FLOORS = {
     "inference": 4,
     "demo": 5,
     "scans": 5,
+    "models": 5,
     "extension": 5,
     "workflow": 5,
     "commands": 6,

@@ -75,7 +75,7 @@ def command_rows(
     model: Path, counts: Sequence[int], size: int, device: str, repeats: int, scratch: Path
 ) -> Iterator[dict[str, Any]]:
     """Seconds of `spinesegdiff segment` on a scan of several slices against one command for each slice."""
-    flags = ("--model", str(model), "-device", device)
+    flags = ("--model", str(model), "-device", device, "--overwrite")
     for count in counts:
         slices = _noise(count, size)
         write_image(_scan(slices), scratch / "volume.nii.gz")
@@ -134,6 +134,11 @@ def _row(
         "seconds_each": median(volume) / count,
         "ratio": median_ratio(volume, singles),
     }
+
+
+def noise_scan(size: int) -> sitk.Image:
+    """A scan of one sagittal slice, the same every time."""
+    return _scan(_noise(1, size))
 
 
 def _noise(count: int, size: int) -> torch.Tensor:

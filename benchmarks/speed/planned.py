@@ -35,7 +35,6 @@ from nnunetv2_diffusion.nnunet_names import (
     ModelName,
     dataset_name,
     fold_folder,
-    make_trainers_known,
     stage_name,
 )
 
@@ -98,13 +97,12 @@ class SyntheticProject:
         return folder
 
     def _write_model(self, folder: Path, model: ModelName) -> None:
-        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+        from nnunetv2_diffusion.inference.trainer_search import find_trainer
 
-        make_trainers_known()
         plans = read_json(self.preprocessed / f"{PLANS}.json")
         dataset = read_json(self.preprocessed / DATASET_FILE)
         torch.manual_seed(0)
-        trainer_class = recursive_find_trainer_class_by_name(model.trainer)
+        trainer_class = find_trainer(model.trainer)
         settings = {**plans, "continue_training": False}
         trainer = trainer_class(settings, model.configuration, 0, dataset, torch.device("cpu"))
         trainer.initialize()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SAMPLING = ("samples", "sampling_steps", "ensemble_steps", "start_timestep", "early_stop", "seed")
 
 
-def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
+def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool = True, device: bool = True) -> None:
     """The flags that name a trained model, as in nnU-Net's commands; not required where its folder may be named."""
     parser.add_argument("-d", required=required, metavar="DATASET", help="dataset number or name")
     if required:
@@ -32,7 +32,10 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool = 
         everything = "folds to average, or all (default: all that are there)"
         parser.add_argument("-f", nargs="+", metavar="FOLD", help=everything)
     parser.add_argument("-chk", default=CHECKPOINT, metavar="FILE", help="default: %(default)s")
-    parser.add_argument("-device", choices=["cpu", "cuda", "mps"], help="default: cuda where there is one, else cpu")
+    if device:
+        parser.add_argument(
+            "-device", choices=["cpu", "cuda", "mps"], help="default: cuda where there is one, else cpu"
+        )
     parser.add_argument("--trust", action="store_true", help="open checkpoints that could run code")
 
 
@@ -92,6 +95,26 @@ def named_model(args: argparse.Namespace) -> Path:
     from nnunetv2_diffusion.inference.trained_models import model_folder
 
     return model_folder(args.d, ModelName(args.tr or default_trainer(args.c), args.p, args.c))
+
+
+def folder_of_model(model: str | None, args: argparse.Namespace) -> Path:
+    """The folder that --model names, of a model installed under that name, or of the names as in `named_model`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `named_model` and `store.installed_model`; or both ways or none were taken.
+    """
+    if (model is None) == (args.d is None):
+        raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
+    return named_model(args) if model is None else model_of_name(model)
+
+
+def model_of_name(name: str) -> Path:
+    """The folder of that path, or of the model that is installed under that name."""
+    if Path(name).is_dir() or len(Path(name).parts) > 1:
+        return Path(name)
+    from nnunetv2_diffusion.models.store import installed_model
+
+    return installed_model(name)
 
 
 def runtime_of(args: argparse.Namespace, *, slice_batch: int | None = None) -> Runtime:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_diffusion.commands._flags import (
     add_model_arguments,
     add_sampling_arguments,
-    named_model,
+    folder_of_model,
+    model_of_name,
     runtime_of,
     sampling_overrides,
 )
 
+if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.model import SegmentationModel
+    from nnunetv2_diffusion.scans.review import ReviewThresholds
+    from nnunetv2_diffusion.scans.segmentation import Options
+
+CONTRASTS = ("T1=", "T2=")
 FORMATS = ("nii.gz", "mha", "nrrd")
 
 
@@ -20,8 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A scan or folder, where to write, and which model."""
     parser.add_argument("input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, or a folder of scans")
     parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
-    model = parser.add_argument_group("model (either its folder, or its names in nnUNet_results)")
-    model.add_argument("--model", metavar="FOLDER", help="a trained model's folder, wherever it lies")
+    model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
+    model.add_argument(
+        "--model",
+        nargs="+",
+        metavar="FOLDER|NAME",
+        help="a trained model's folder, wherever it lies, or an installed model's name; or T1=A T2=B: each takes the "
+        "scans of its contrast, by DICOM headers or names as in BIDS",
+    )
     add_model_arguments(model, required=False)
     parser.add_argument(
         "--slices",
@@ -36,6 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
+    parser.add_argument("--overwrite", action="store_true", help="segment also the scans whose results are there")
+    parser.add_argument(
+        "--exclude",
+        metavar="CSV",
+        help="verdicts that the page of results exported: scans that were rejected are left out",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on with what arrives in the folder of scans, until Ctrl-C; a scan is taken when it stops changing",
+    )
+    parser.add_argument(
+        "-np",
+        type=int,
+        default=1,
+        metavar="N",
+        help="scans read ahead and results written behind the model; 0: all one by one; default: %(default)s",
+    )
     parser.add_argument(
         "--slice-batch",
         type=int,
@@ -54,27 +87,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment; 2 where some of the scans could not be."""
-    if (args.model is None) == (args.d is None):
-        raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
+    models = _models(args)
+    if args.watch and len(models) > 1:
+        raise ValueError("--watch takes one model: start one for each contrast, each with a folder of its own")
     changes = dict(_threshold(text) for text in args.review)
 
-    from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
     from nnunetv2_diffusion.scans.review import ReviewThresholds
-    from nnunetv2_diffusion.scans.segmentation import Options, segment_files
+    from nnunetv2_diffusion.scans.segmentation import segment_files
+    from nnunetv2_diffusion.scans.sharing import Share
 
-    options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
+    excluded = rejected_scans(args.exclude) if args.exclude else ()
+    thresholds = ReviewThresholds().updated(changes)
+    how = {
+        "series": args.series,
+        "ending": None if args.format is None else f".{args.format}",
+        "workers": args.np,
+        "excluded": excluded,
+    }
+    if args.watch:
+        from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
+
+        with stopped_by_signals() as stop:
+            watch_folder(args.input, args.output, *_loaded(args, *models.values(), thresholds), stop, **how)
+        return 0
+    failures = []
+    for contrast, folder in models.items():
+        share = Share(contrast, tuple(models)) if contrast else None
+        loaded = _loaded(args, folder, thresholds)
+        failures += segment_files(args.input, args.output, *loaded, overwrite=args.overwrite, share=share, **how)
+    for failure in failures:
+        print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def _models(args: argparse.Namespace) -> dict[str, Path]:
+    """The models' folders by their contrast, which is empty where a single model takes all scans."""
+    named = [text.partition("=") for text in args.model or () if text.startswith(CONTRASTS)]
+    if not named:
+        if args.model and len(args.model) > 1:
+            raise ValueError("--model takes one model, or several as T1=A T2=B")
+        return {"": folder_of_model(args.model and args.model[0], args)}
+    models = {contrast: model_of_name(name) for contrast, _, name in named}
+    if args.d is not None or len(models) < len(args.model):
+        raise ValueError("--model takes one model for each contrast, as T1=A T2=B, and then no -d DATASET")
+    return models
+
+
+def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds) -> tuple[SegmentationModel, Options]:
+    """A model, and how to segment with it."""
+    from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.segmentation import Options
+
     model = load_model(
-        args.model or named_model(args),
+        folder,
         folds=args.f,
         checkpoint=args.chk,
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
-    ending = None if args.format is None else f".{args.format}"
-    failures = segment_files(args.input, args.output, model, options, series=args.series, ending=ending)
-    for failure in failures:
-        print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
-    return 2 if failures else 0
+    return model, Options(args.slices, args.save_probabilities, thresholds, progress=True)
 
 
 def _threshold(text: str) -> tuple[str, float]:

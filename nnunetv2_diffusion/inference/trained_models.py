@@ -11,6 +11,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nnunetv2_diffusion.files import naming, read_json
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
@@ -28,6 +29,7 @@ from nnunetv2_diffusion.nnunet_names import (
     nnunet_folder,
 )
 
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 _COPY_AGAIN = "copy the model's folder again"
 
 
@@ -48,6 +50,13 @@ class TrainedModel:
         """The arguments of nnU-Net's `manual_initialization`."""
         managers = (self.plans_manager, self.configuration_manager)
         return self.network, *managers, self.parameters, self.dataset_json, self.trainer_name, self.mirroring_axes
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Within, weights are not drawn at random, which takes longer than reading those that replace every one of them."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
 
 
 def model_folder(dataset: str, name: ModelName) -> Path:
@@ -131,13 +140,14 @@ def read_model(folder: Path, folds: Sequence[int | str], checkpoint_name: str, t
         if name not in plans_manager.available_configurations:
             raise ValueError(f"{folder} was trained with configuration {name!r}, which its {PLANS_FILE} does not have")
         configuration = plans_manager.get_configuration(name)
-        network = trainer.build_network_architecture(
-            plans_manager,
-            configuration,
-            determine_num_input_channels(plans_manager, configuration, dataset_json),
-            plans_manager.get_label_manager(dataset_json).num_segmentation_heads,
-            enable_deep_supervision=False,
-        )
+        with _Uninitialised():
+            network = trainer.build_network_architecture(
+                plans_manager,
+                configuration,
+                determine_num_input_channels(plans_manager, configuration, dataset_json),
+                plans_manager.get_label_manager(dataset_json).num_segmentation_heads,
+                enable_deep_supervision=False,
+            )
         network.load_state_dict(parameters[0])
     axes = first.get("inference_allowed_mirroring_axes")
     return TrainedModel(

@@ -12,6 +12,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2_diffusion.nnunet_names import EXTENSION, EXTERNAL_TRAINERS, make_trainers_known
 from nnunetv2_diffusion.torch_plugin import prepare_search
 
+_PACKAGE = f"{EXTENSION.parent.name}."
+
 
 def find_trainer(name: str) -> type:
     """The trainer of that name: nnU-Net's own, or in a folder of nnUNet_extTrainer, or ours.
@@ -21,19 +23,30 @@ def find_trainer(name: str) -> type:
     """
     make_trainers_known()
     prepare_search()
+    if os.environ[EXTERNAL_TRAINERS] == str(EXTENSION):
+        # nnU-Net's search imports all of its own trainers first, and with them packages that take a second
+        ours = _our_trainer(name)
+        if ours is not None:
+            return ours
     try:
         return recursive_find_trainer_class_by_name(name)
     except Exception as error:
         file = _file_at_fault(error)
         if file is None:
             raise
-        ours = recursive_find_python_class(str(EXTENSION), name, None, str(EXTENSION))
+        ours = _our_trainer(name)
         if ours is not None:
             return ours
         raise RuntimeError(
             f"{file} cannot be imported ({type(error).__name__}: {error}), and nnU-Net's search for {name} imports "
             f"everything below {EXTERNAL_TRAINERS}; mend the file, or take its folder out of that variable"
         ) from error
+
+
+def _our_trainer(name: str) -> type | None:
+    """Our own trainer of that name; None for names that the extension only passes on."""
+    found = recursive_find_python_class(str(EXTENSION), name, None, str(EXTENSION))
+    return found if found is not None and found.__module__.startswith(_PACKAGE) else None
 
 
 def _file_at_fault(error: Exception) -> Path | None:

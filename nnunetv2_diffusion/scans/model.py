@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
+from nnunetv2_diffusion.inference.identity import model_hash
 from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
@@ -64,6 +66,19 @@ class SegmentationModel:
         """Structures by name with their label (a list for a region), without background and ignore label."""
         names = self.predictor.dataset_json["labels"]
         return {name: label for name, label in names.items() if name not in ("background", "ignore")}
+
+    @cached_property
+    def hash(self) -> str:
+        """What tells this model from another, whatever folder it lies in; see `identity.model_hash`."""
+        predictor = self.predictor
+        return model_hash(
+            trainer=predictor.trainer_name,
+            configuration=predictor.configuration_name,
+            plans=predictor.plans_manager.plans,
+            dataset_json=predictor.dataset_json,
+            parameters=predictor.list_of_parameters,
+            baseline=None if self.baseline is None else self.baseline.hash,
+        )
 
     def remarks(self) -> list[str]:
         """A warning where the model folder does not say how its images were prepared."""

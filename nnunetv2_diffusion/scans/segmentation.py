@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from nnunetv2_diffusion.scans.cohort import Work, say_line, work_through
+from nnunetv2_diffusion.scans.finished import request_hash
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
-from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder, write_segmentation
+from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
+from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
-
-SAY = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,17 @@ def segment_files(
     *,
     series: str | None = None,
     ending: str | None = None,
-    say: Callable[[str], None] = SAY,
+    overwrite: bool = False,
+    workers: int = 1,
+    excluded: Collection[str] = (),
+    share: Share | None = None,
+    say: Callable[[str], None] = say_line,
 ) -> list[str]:
     """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
+
+    Of several scans the web page and the table of all results in the output folder are written, too.
+
+    A scan whose result is there, made of the same files by the same model, settings and options, is left alone.
 
     Args:
         path, series: see `scans.find_scans`.
@@ -87,6 +94,10 @@ def segment_files(
         model: from `load_model`.
         options: how to segment.
         ending: of the images written, e.g. ".nii.gz"; None keeps the scan's own format (DICOM becomes .mha).
+        overwrite: segment also what is finished.
+        workers: how many scans are read ahead and written behind; 0 does one thing after the other.
+        excluded: names of scans to leave out, also of page and table.
+        share: the scans that are this model's, of those that several models share; None for all.
         say: told of every scan that is done, of DICOM series and of warnings.
 
     Returns:
@@ -96,24 +107,43 @@ def segment_files(
         FileNotFoundError: there is no scan.
         OSError: the output folder cannot be written to.
     """
-    sources, remarks = find_scans(Path(path), series, trained_contrasts(model.predictor.dataset_json), options.progress)
+    contrasts = share.among if share else trained_contrasts(model.predictor.dataset_json)
+    sources, remarks = find_scans(Path(path), series, contrasts, options.progress)
     for remark in remarks:
         say(remark)
-    output = Path(output)
-    check_output_folder(output, sources, ending)
-    failures = []
-    for source in sources:
-        try:
-            found = _segment_scan(source.read(), source.shown_name, model, options)
-        except (ValueError, OSError, RuntimeError) as error:
-            failures.append(f"{source.shown_name} was not segmented: {' '.join(str(error).split())}")
-            continue
-        write_segmentation(found, output, source.name, ending or source.output_ending, model.labels)
-        say(_line(source.name, found.report))
-    return failures
+    check_output_folder(Path(output), sources, ending)
+    work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
+    wanted = [source for source in sources if source.name not in excluded]
+    unknown = share.unknown(wanted) if share else []
+    failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
+    if len(sources) > 1:
+        from nnunetv2_diffusion.scans.page.page import write_page  # here: a single scan need not wait for it
+
+        for remark in write_page(Path(output), excluded):
+            say(remark)
+    return [*unknown, *failures]
 
 
-def _line(name: str, report: dict[str, Any]) -> str:
+def work_of(
+    model: SegmentationModel, options: Options, ending: str | None, *, overwrite: bool = False, workers: int = 1
+) -> Work:
+    """What is done with each scan of a folder; see `segment_files`."""
+    if workers < 0:
+        raise ValueError(f"the number of scans that are read ahead must be at least 0, not {workers}")
+    described = describe_model(model)
+    return Work(
+        lambda scan, name: _segment_scan(scan, name, model, options),
+        lambda own: request_hash(described, options, own),
+        ending,
+        _line,
+        overwrite,
+        workers,
+        options.progress,
+    )
+
+
+def _line(name: str, found: Segmentation) -> str:
+    report = found.report
     notes = [*report["warnings"], *(f"review: {reason}" for reason in report["review_reasons"])]
     return "; ".join([f"{name}: {report['seconds']['total']:.1f} s", *notes])
 

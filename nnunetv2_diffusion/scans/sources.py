@@ -36,6 +36,7 @@ OUTPUT_ENDINGS = {
 DICOM_ENDING = ".mha"
 DICOM_NAME = "dicom"
 DICOM_MARK = " (DICOM)"
+_BIDS_CONTRAST = re.compile(r"_(T[12])w(?=[_.]|$)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Scan:
 class ScanSource:
     """A scan on disk: the name of what is written for it, its own file ending, and the one for images about it.
 
-    `fault` says why it cannot be read where that is known before.
+    `fault` says why it cannot be read where that is known before, `doubt` what is to be said of it when it is.
     """
 
     name: str
@@ -59,11 +60,20 @@ class ScanSource:
     output_ending: str
     where: Path | Series
     fault: str = ""
+    doubt: str = ""
 
     @property
     def shown_name(self) -> str:
         """What the results call the scan: its file name, or the name of its DICOM series and that it is one."""
         return f"{self.name}{self.ending}" if isinstance(self.where, Series) else self.where.name
+
+    @property
+    def contrast(self) -> str:
+        """ "T1" or "T2" where its DICOM headers or a name as in BIDS (sub-01_T2w.nii.gz) say so, else empty."""
+        if isinstance(self.where, Series):
+            return self.where.contrast
+        named = _BIDS_CONTRAST.search(self.where.name)
+        return named[1] if named else ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -78,7 +88,8 @@ class ScanSource:
             return Scan(*_volume_and_warnings(self.where))
         reading = read_image(self.where)
         plane = reading.image if reading.image.GetDimension() == 2 else None
-        return Scan(as_scan(reading.image, str(self.where)), plane, reading.warnings)
+        warnings = [*reading.warnings, *filter(None, [self.doubt])]
+        return Scan(as_scan(reading.image, str(self.where)), plane, warnings)
 
 
 def _volume_and_warnings(series: Series) -> tuple[sitk.Image, None, list[str]]:
@@ -113,7 +124,7 @@ def find_scans(
         ValueError: no such series, or the one file that was named is damaged.
     """
     if path.is_file():
-        return _in_file(path, series, contrasts), []
+        return _doubted(_in_file(path, series, contrasts), contrasts), []
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: expected a scan or a folder of scans")
     files = [_file_source(file) for file in sorted(path.iterdir()) if file.is_file() and _ending(file)]
@@ -129,7 +140,19 @@ def find_scans(
         raise FileNotFoundError(
             f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images{lost}"
         )
-    return _with_own_names(sources), remarks
+    return _doubted(_with_own_names(sources), contrasts), remarks
+
+
+def _doubted(sources: Iterable[ScanSource], contrasts: tuple[str, ...] | None) -> list[ScanSource]:
+    """Image files whose names tell another contrast than the model's get a doubt; series have theirs already."""
+    return [
+        replace(
+            source, doubt=f"its name says {source.contrast}, but the model was trained on {' and '.join(contrasts)}"
+        )
+        if contrasts and isinstance(source.where, Path) and source.contrast not in ("", *contrasts)
+        else source
+        for source in sources
+    ]
 
 
 def _in_file(file: Path, series: str | None, contrasts: tuple[str, ...] | None) -> list[ScanSource]:

@@ -67,6 +67,7 @@ def describe_model(model: SegmentationModel) -> dict[str, Any]:
         "configuration": predictor.configuration_name,
         "folds": list(model.folds),
         "checkpoint": model.checkpoint,
+        "hash": model.hash,
         "settings": settings,
         "seed": None if settings is None else settings["seed"],
         "precision": predictor.runtime.precision,

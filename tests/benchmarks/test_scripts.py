@@ -16,11 +16,14 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 import inference
 import scaling
+import startup
 import training
 from helpers.network_samples import images, network, sampled
 from helpers.nnunet_samples import PATCH, TinyProject
+from helpers.segment_samples import write_model
 from nnunetv2_diffusion.planning.planner import add_configurations
 from speed.cases import mean_dice, synthetic_slice
+from speed.growth import noise_scan
 from speed.methods import (
     NNUNET,
     OURS,
@@ -179,6 +182,21 @@ def test_scaling_without_scans_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert scaling.main(["--spider", str(tmp_path / "none"), "--results", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scaling.py: error: ") and error.count("\n") == 1
+
+
+def test_parts_of_the_start_up_make_up_the_whole(tmp_path: Path):
+    scan = tmp_path / "scan.mha"
+    sitk.WriteImage(noise_scan(PATCH[0]), str(scan))
+    parts = startup._parts(write_model(tmp_path), scan, tmp_path / "out", threads=1)
+    assert (tmp_path / "out" / "scan.json").is_file()
+    assert parts["import of PyTorch"][0] > 0.1
+    for k in (0, 1):
+        each = [seconds[k] for part, seconds in parts.items() if part not in (startup.BEFORE_A_SCAN, startup.COMMAND)]
+        assert parts[startup.COMMAND][k] == pytest.approx(sum(each) - parts["second scan"][k])
+    args = startup.build_parser().parse_args(["--results", str(tmp_path), "--repeats", "1"])
+    text = startup._write(parts, args, "python benchmarks/startup.py", {"machine": "one", "date": "today"})
+    assert "| second scan |" in text and text.splitlines()[-1].startswith(f"| {startup.COMMAND} |")
+    assert pd.read_csv(tmp_path / "startup.csv")["times_a_scan"].iloc[-3] == 1
 
 
 def test_pre_segmentation_is_measured_with_the_baselines_own_mask(tiny: TinyProject):

@@ -91,6 +91,23 @@ def plans(patch: tuple[int, int], spacing: float, normalization: str = "ZScoreNo
     }
 
 
+def preseg_plans() -> dict:
+    """The plans of a baseline and its pre-segmentation stage."""
+    plans_file = plans((64, 64), 1.0)
+    base = plans_file["configurations"]["2d"]
+    plans_file["configurations"]["2d_preseg_T30"] = {
+        **base,
+        "previous_stage": "2d",
+        "diffusion": {"timesteps": 30, "schedule": "cosine", "sampling_steps": 2, "ensemble_steps": 2, "samples": 2},
+        "pre_segmentation": {
+            "previous_trainer": "nnUNetTrainer",
+            "foreground_labels": [1, 2, 3],
+            "heads": [[0], [1], [2], [3]],
+        },
+    }
+    return plans_file
+
+
 def volume_plans(patch: tuple[int, int, int]) -> dict:
     """A plans file of whole volumes of 1 mm voxels, read as they lie, with a 3-D network of two stages."""
     plans_file = plans(patch[1:], 1.0)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.browser import open_page
 from helpers.spine_tree import MODELS, Model, build_tree, some_patients, write_gradings
 from nnunetv2_diffusion.cli import main
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-OPTIONS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1366,900"
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +44,8 @@ def page(tmp_path_factory):
 @pytest.fixture
 def browser(page, tmp_path):
     """Chromium with the page open; fails afterwards if its console holds an error."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("no Chromium with its chromedriver on this machine (Debian: chromium and chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (*OPTIONS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    try:
-        driver.get(page.as_uri())
-        driver.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
+    with open_page(page, tmp_path) as driver:
         yield driver
-        assert driver.get_log("browser") == []
-    finally:
-        driver.quit()
 
 
 def first_card_drawn(driver, after: int = 0):

@@ -173,7 +173,7 @@ def test_folder_with_broken_scans(folder, scan, tmp_path, capsys):
         assert f"{name} was not segmented: " in line
     written = {path.name for path in (tmp_path / "out").iterdir()}
     names = [("a", ".mha"), ("a_2", ".nii.gz"), ("z", ".nrrd")]
-    assert written == {
+    assert written == {"index.html", "summary.csv"} | {
         f"{name}{rest}" for name, ending in names for rest in (ending, f"_uncertainty{ending}", ".png", ".json")
     }
     assert [line.split(":")[0] for line in said.out.splitlines()] == ["a", "a_2", "z"]
@@ -259,4 +259,4 @@ def test_all_real_scans_in_one_go(real_mri, tmp_path, capsys):
         assert np.isfinite(sitk.GetArrayViewFromImage(uncertainty)).all()
         report = json.loads((tmp_path / "out" / f"{file.stem}.json").read_text())
         assert report["covered"]["sagittal_slices"] == [report["covered"]["slices_in_scan"] // 2]
-    assert len(list((tmp_path / "out").iterdir())) == 4 * 21
+    assert len(list((tmp_path / "out").iterdir())) == 4 * 21 + 2

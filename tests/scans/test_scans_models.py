@@ -15,7 +15,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from helpers.segment_samples import CPU, dataset_json, one_thread, phantom, plans, write_model  # noqa: F401
+from helpers.segment_samples import (
+    CPU,
+    dataset_json,
+    one_thread,  # noqa: F401
+    phantom,
+    plans,
+    preseg_plans,
+    write_model,
+)
 from nnunetv2_diffusion import cli
 from nnunetv2_diffusion.inference.checkpoints import load_checkpoint
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
@@ -233,23 +241,6 @@ def test_regions(tmp_path, scan):
     areas = {name: figures["area_mm2"] for name, figures in result.report["structures"].items()}
     assert areas == {"spine": (mask > 0).sum(), "bone": (mask > 1).sum(), "discs": (mask == 3).sum()}
     assert 0 < areas["spine"] < mask.size
-
-
-def preseg_plans() -> dict:
-    """The plans of a baseline and its pre-segmentation stage."""
-    plans_file = plans((64, 64), 1.0)
-    base = plans_file["configurations"]["2d"]
-    plans_file["configurations"]["2d_preseg_T30"] = {
-        **base,
-        "previous_stage": "2d",
-        "diffusion": {"timesteps": 30, "schedule": "cosine", "sampling_steps": 2, "ensemble_steps": 2, "samples": 2},
-        "pre_segmentation": {
-            "previous_trainer": "nnUNetTrainer",
-            "foreground_labels": [1, 2, 3],
-            "heads": [[0], [1], [2], [3]],
-        },
-    }
-    return plans_file
 
 
 def test_pre_segmentation_model_runs_its_baseline_first(tmp_path, scan):
