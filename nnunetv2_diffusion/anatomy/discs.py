@@ -8,7 +8,15 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from nnunetv2_diffusion.anatomy.bodies import BodyShape, endplate_angle
-from nnunetv2_diffusion.anatomy.outline import STEP, Frame, Outline, fitted_outline, outline_in
+from nnunetv2_diffusion.anatomy.outline import (
+    STEP,
+    Frame,
+    Outline,
+    fitted_outline,
+    outline_about,
+    outline_in,
+    pixels_inside,
+)
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP, WHOLE_STRIP
 
 _SMOOTH = 2.0  # mm along the line over which the outline is evened before its farthest place is taken
@@ -54,12 +62,11 @@ def disc_outline(
     Raises:
         ValueError: it is too small to be measured.
     """
-    own = fitted_outline(field, spacing, angle)
     if above is None or below is None:
-        return own
+        return fitted_outline(field, spacing, angle)
     angles = [np.radians(endplate_angle(plate)) for plate in (above.lower, below.upper)]
     frame = Frame(np.concatenate([above.lower, below.upper]).mean(axis=0), float(np.mean(angles)))
-    return outline_in(field, spacing, frame, (own.x[-1] + 5.0, own.y[-1] + 5.0))
+    return outline_about(field, spacing, frame, pixels_inside(field, spacing))
 
 
 def disc_shape(outline: Outline, above: BodyShape | None, below: BodyShape | None) -> DiscShape:

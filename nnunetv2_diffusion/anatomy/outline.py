@@ -17,8 +17,10 @@ from skimage.segmentation import expand_labels
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, POSTERIOR_STRIP, WAIST_STRIP
 
 STEP = 0.2  # mm between the samples of a field
+_COARSE_STEP = 0.4  # likewise while a frame is turned
 _ROUNDS = 6  # of turning a frame until it lies along the endplates
 _TURNED = 1e-3  # radians
+_LEAST = 8  # pixels
 _TERRITORY = 3.0  # mm around a mask that its field may reach
 
 
@@ -47,11 +49,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Outline:
-    """A structure seen in a frame, sampled every `STEP` mm.
+    """A structure seen in a frame.
 
     Attributes:
         frame: in whose middle the structure lies.
-        x, y: the samples' places in the frame, mm.
+        x, y: the samples' places in the frame, mm, `step` apart.
         inside: bool [y, x].
     """
 
@@ -59,21 +61,22 @@ class Outline:
     x: np.ndarray
     y: np.ndarray
     inside: np.ndarray
+    step: float = STEP
 
     @cached_property
     def area(self) -> float:
         """mm2."""
-        return float(self.inside.sum() * STEP**2)
+        return float(self.inside.sum() * self.step**2)
 
     @cached_property
     def walls(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the posterior and the anterior wall lie on each line y: x in mm, [y] each, NaN where nothing is."""
-        return _ends(self.inside, self.x)
+        return _ends(self.inside, self.x, self.step)
 
     @cached_property
     def endplates(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the lower and the upper endplate lie on each line x: y in mm, [x] each, NaN where nothing is."""
-        return _ends(self.inside.T, self.y)
+        return _ends(self.inside.T, self.y, self.step)
 
     @cached_property
     def waist(self) -> tuple[float, float]:
@@ -82,7 +85,7 @@ class Outline:
         if not self.inside.any():
             return float("nan"), float("nan")
         half, middle = np.nanmedian(upper - lower) / 2, np.nanmedian((upper + lower) / 2)
-        rows = np.abs(self.y - middle) <= max(WAIST_STRIP * half, STEP)
+        rows = np.abs(self.y - middle) <= max(WAIST_STRIP * half, self.step)
         return tuple(_mean(wall[rows]) for wall in self.walls)
 
     def columns(self, strip: tuple[float, float], ends: tuple[float, float] | None = None) -> np.ndarray:
@@ -94,7 +97,7 @@ class Outline:
     def thickness(self, strip: tuple[float, float], ends: tuple[float, float] | None = None) -> float:
         """Mean extent along y over a strip of the depth, mm; holes do not count. NaN where the strip is empty."""
         columns = self.columns(strip, ends)
-        return float(self.inside[:, columns].sum(axis=0).mean() * STEP) if columns.any() else float("nan")
+        return float(self.inside[:, columns].sum(axis=0).mean() * self.step) if columns.any() else float("nan")
 
     def chord(self, side: int) -> tuple[float, float]:
         """The lower (0) or upper (1) endplate as a straight line y = a + b x: (a, b), through its two outer strips."""
@@ -113,11 +116,11 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _ends(inside: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ends(inside: np.ndarray, places: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """First and last place inside on each line of the first axis, half a step outwards; NaN on empty lines."""
     found = inside.any(axis=1)
-    first = np.where(found, places[inside.argmax(axis=1)] - STEP / 2, np.nan)
-    last = np.where(found, places[inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)] + STEP / 2, np.nan)
+    first = np.where(found, places[inside.argmax(axis=1)] - step / 2, np.nan)
+    last = np.where(found, places[inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)] + step / 2, np.nan)
     return first, last
 
 
@@ -133,14 +136,44 @@ def territories(masks: dict[int, np.ndarray], spacing: tuple[float, float]) -> d
 
 def sample(field: np.ndarray, spacing: tuple[float, float], points: np.ndarray) -> np.ndarray:
     """A field [z, y] at points (s, a) in mm, [..., 2]; 0 outside of it."""
-    places = np.moveaxis(points / np.asarray(spacing), -1, 0)
+    return _interpolated(field, np.moveaxis(points / np.asarray(spacing), -1, 0))
+
+
+def _interpolated(field: np.ndarray, places: np.ndarray) -> np.ndarray:
     return map_coordinates(field, places, order=1, mode="constant", cval=0.0, prefilter=False)
 
 
-def outline_in(field: np.ndarray, spacing: tuple[float, float], frame: Frame, half: tuple[float, float]) -> Outline:
+def outline_in(
+    field: np.ndarray, spacing: tuple[float, float], frame: Frame, half: tuple[float, float], step: float = STEP
+) -> Outline:
     """The outline of a field in a frame, out to `half` (x, y) mm from its origin."""
-    x, y = (np.arange(-extent, extent + STEP / 2, STEP) for extent in half)
-    return Outline(frame, x, y, sample(field, spacing, frame.points(x[None, :], y[:, None])) > 0.5)
+    x, y = (np.arange(-extent, extent + step / 2, step) for extent in half)
+    places = np.empty((2, len(y), len(x)))
+    for axis in (0, 1):
+        along_x = (frame.origin[axis] + x * frame.axes[0, axis]) / spacing[axis]
+        np.add(along_x, y[:, None] * (frame.axes[1, axis] / spacing[axis]), out=places[axis])
+    return Outline(frame, x, y, _interpolated(field, places) > 0.5, step)
+
+
+def outline_about(
+    field: np.ndarray, spacing: tuple[float, float], frame: Frame, inside: np.ndarray, step: float = STEP
+) -> Outline:
+    """The outline of a field in a frame, out to where its pixels `inside`, [n, 2] (s, a) in mm, end."""
+    margin = float(np.hypot(*spacing)) + 2 * STEP
+    reach = np.abs(frame.local(inside)).max(axis=0) + margin
+    return outline_in(field, spacing, frame, tuple(np.ceil(reach / STEP) * STEP), step)
+
+
+def pixels_inside(field: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """The places (s, a) in mm, [n, 2], of a field's pixels above one half.
+
+    Raises:
+        ValueError: they are too few for an outline.
+    """
+    inside = np.argwhere(field > 0.5) * spacing
+    if len(inside) < _LEAST:
+        raise ValueError("too small to be measured")
+    return inside
 
 
 def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float) -> Outline:
@@ -154,13 +187,10 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
     Raises:
         ValueError: it has no two endplates, so that nothing can be measured.
     """
-    inside = np.argwhere(field > 0.5) * spacing
-    if len(inside) < 8:
-        raise ValueError("too small to be measured")
+    inside = pixels_inside(field, spacing)
     frame = Frame(inside.mean(axis=0), angle)
-    reach = float(np.linalg.norm(np.ptp(inside, axis=0))) / 2 + 4.0
     for _ in range(_ROUNDS):
-        outline = outline_in(field, spacing, frame, (reach, reach))
+        outline = outline_about(field, spacing, frame, inside, _COARSE_STEP)
         (low, low_slope), (high, high_slope) = outline.chord(0), outline.chord(1)
         turn = (np.arctan(low_slope) + np.arctan(high_slope)) / 2
         if not np.isfinite(turn):
@@ -170,4 +200,4 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
         frame = Frame(centre, frame.angle + float(turn))
         if abs(turn) < _TURNED:
             break
-    return outline_in(field, spacing, frame, (reach, reach))
+    return outline_about(field, spacing, frame, inside)
