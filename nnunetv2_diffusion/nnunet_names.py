@@ -29,6 +29,8 @@ MAPS = "uncertainty"
 # In a folder of masks: label maps with one dimension more, the samples, see `samples_file`.
 SAMPLES = "samples"
 TIMING_FILE = "timing.json"
+# In a model's folder, beside its folds: what `spinesegdiff calibrate` found.
+CALIBRATION_FILE = "measurement_intervals.json"
 # In dataset.json: how `spinesegdiff convert` prepared the images.
 CONVERSION = "spinesegdiff_conversion"
 

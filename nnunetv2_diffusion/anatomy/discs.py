@@ -16,9 +16,11 @@ from nnunetv2_diffusion.anatomy.outline import (
     outline_about,
     outline_in,
     pixels_inside,
+    reach_of,
 )
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP, WHOLE_STRIP
 
+_BESIDE = 5.0  # mm by which the middle of a disc may lie off that of the bodies' corners
 _SMOOTH = 2.0  # mm along the line over which the outline is evened before its farthest place is taken
 
 
@@ -66,7 +68,11 @@ def disc_outline(
         return fitted_outline(field, spacing, angle)
     angles = [np.radians(endplate_angle(plate)) for plate in (above.lower, below.upper)]
     frame = Frame(np.concatenate([above.lower, below.upper]).mean(axis=0), float(np.mean(angles)))
-    return outline_about(field, spacing, frame, pixels_inside(field, spacing))
+    inside = pixels_inside(field, spacing)
+    reach = reach_of(inside)
+    # whole steps from its lower end, as its own outline has them
+    reach = STEP * np.floor(2 * reach / STEP + 0.5) - reach
+    return outline_about(field, spacing, frame, inside, reach + _BESIDE)
 
 
 def disc_shape(outline: Outline, above: BodyShape | None, below: BodyShape | None) -> DiscShape:

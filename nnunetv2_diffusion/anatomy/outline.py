@@ -17,7 +17,6 @@ from skimage.segmentation import expand_labels
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, POSTERIOR_STRIP, WAIST_STRIP
 
 STEP = 0.2  # mm between the samples of a field
-_COARSE_STEP = 0.4  # likewise while a frame is turned
 _ROUNDS = 6  # of turning a frame until it lies along the endplates
 _TURNED = 1e-3  # radians
 _LEAST = 8  # pixels
@@ -49,11 +48,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Outline:
-    """A structure seen in a frame.
+    """A structure seen in a frame, sampled every `STEP` mm.
 
     Attributes:
         frame: in whose middle the structure lies.
-        x, y: the samples' places in the frame, mm, `step` apart.
+        x, y: the samples' places in the frame, mm.
         inside: bool [y, x].
     """
 
@@ -61,22 +60,21 @@ class Outline:
     x: np.ndarray
     y: np.ndarray
     inside: np.ndarray
-    step: float = STEP
 
     @cached_property
     def area(self) -> float:
         """mm2."""
-        return float(self.inside.sum() * self.step**2)
+        return float(self.inside.sum() * STEP**2)
 
     @cached_property
     def walls(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the posterior and the anterior wall lie on each line y: x in mm, [y] each, NaN where nothing is."""
-        return _ends(self.inside, self.x, self.step)
+        return _ends(self.inside, self.x)
 
     @cached_property
     def endplates(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the lower and the upper endplate lie on each line x: y in mm, [x] each, NaN where nothing is."""
-        return _ends(self.inside.T, self.y, self.step)
+        return _ends(self.inside.T, self.y)
 
     @cached_property
     def waist(self) -> tuple[float, float]:
@@ -85,7 +83,7 @@ class Outline:
         if not self.inside.any():
             return float("nan"), float("nan")
         half, middle = np.nanmedian(upper - lower) / 2, np.nanmedian((upper + lower) / 2)
-        rows = np.abs(self.y - middle) <= max(WAIST_STRIP * half, self.step)
+        rows = np.abs(self.y - middle) <= max(WAIST_STRIP * half, STEP)
         return tuple(_mean(wall[rows]) for wall in self.walls)
 
     def columns(self, strip: tuple[float, float], ends: tuple[float, float] | None = None) -> np.ndarray:
@@ -97,7 +95,7 @@ class Outline:
     def thickness(self, strip: tuple[float, float], ends: tuple[float, float] | None = None) -> float:
         """Mean extent along y over a strip of the depth, mm; holes do not count. NaN where the strip is empty."""
         columns = self.columns(strip, ends)
-        return float(self.inside[:, columns].sum(axis=0).mean() * self.step) if columns.any() else float("nan")
+        return float(self.inside[:, columns].sum(axis=0).mean() * STEP) if columns.any() else float("nan")
 
     def chord(self, side: int) -> tuple[float, float]:
         """The lower (0) or upper (1) endplate as a straight line y = a + b x: (a, b), through its two outer strips."""
@@ -116,11 +114,11 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _ends(inside: np.ndarray, places: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def _ends(inside: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last place inside on each line of the first axis, half a step outwards; NaN on empty lines."""
     found = inside.any(axis=1)
-    first = np.where(found, places[inside.argmax(axis=1)] - step / 2, np.nan)
-    last = np.where(found, places[inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)] + step / 2, np.nan)
+    first = np.where(found, places[inside.argmax(axis=1)] - STEP / 2, np.nan)
+    last = np.where(found, places[inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)] + STEP / 2, np.nan)
     return first, last
 
 
@@ -143,25 +141,33 @@ def _interpolated(field: np.ndarray, places: np.ndarray) -> np.ndarray:
     return map_coordinates(field, places, order=1, mode="constant", cval=0.0, prefilter=False)
 
 
-def outline_in(
-    field: np.ndarray, spacing: tuple[float, float], frame: Frame, half: tuple[float, float], step: float = STEP
-) -> Outline:
+def outline_in(field: np.ndarray, spacing: tuple[float, float], frame: Frame, half: tuple[float, float]) -> Outline:
     """The outline of a field in a frame, out to `half` (x, y) mm from its origin."""
-    x, y = (np.arange(-extent, extent + step / 2, step) for extent in half)
+    x, y = (np.arange(-extent, extent + STEP / 2, STEP) for extent in half)
     places = np.empty((2, len(y), len(x)))
     for axis in (0, 1):
         along_x = (frame.origin[axis] + x * frame.axes[0, axis]) / spacing[axis]
         np.add(along_x, y[:, None] * (frame.axes[1, axis] / spacing[axis]), out=places[axis])
-    return Outline(frame, x, y, _interpolated(field, places) > 0.5, step)
+    return Outline(frame, x, y, _interpolated(field, places) > 0.5)
 
 
 def outline_about(
-    field: np.ndarray, spacing: tuple[float, float], frame: Frame, inside: np.ndarray, step: float = STEP
+    field: np.ndarray, spacing: tuple[float, float], frame: Frame, inside: np.ndarray, reach: float
 ) -> Outline:
-    """The outline of a field in a frame, out to where its pixels `inside`, [n, 2] (s, a) in mm, end."""
-    margin = float(np.hypot(*spacing)) + 2 * STEP
-    reach = np.abs(frame.local(inside)).max(axis=0) + margin
-    return outline_in(field, spacing, frame, tuple(np.ceil(reach / STEP) * STEP), step)
+    """The outline of a field in a frame, out to where the structure ends: what lies beyond is empty and costs time.
+
+    Args:
+        field, spacing, frame: as `outline_in`.
+        inside: the places (s, a) of the field's pixels above one half, [n, 2].
+        reach: mm from the frame's origin; the samples lie at whole steps from there, whatever is left out.
+    """
+    needed = np.abs(frame.local(inside)).max(axis=0) + float(np.hypot(*spacing)) + 2 * STEP
+    return outline_in(field, spacing, frame, tuple(reach - np.floor((reach - needed) / STEP) * STEP))
+
+
+def reach_of(inside: np.ndarray) -> float:
+    """How far in mm a structure may reach from its middle, given the places of its pixels [n, 2]."""
+    return float(np.linalg.norm(np.ptp(inside, axis=0))) / 2 + 4.0
 
 
 def pixels_inside(field: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
@@ -188,9 +194,9 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
         ValueError: it has no two endplates, so that nothing can be measured.
     """
     inside = pixels_inside(field, spacing)
-    frame = Frame(inside.mean(axis=0), angle)
+    frame, reach = Frame(inside.mean(axis=0), angle), reach_of(inside)
     for _ in range(_ROUNDS):
-        outline = outline_about(field, spacing, frame, inside, _COARSE_STEP)
+        outline = outline_about(field, spacing, frame, inside, reach)
         (low, low_slope), (high, high_slope) = outline.chord(0), outline.chord(1)
         turn = (np.arctan(low_slope) + np.arctan(high_slope)) / 2
         if not np.isfinite(turn):
@@ -200,4 +206,4 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
         frame = Frame(centre, frame.angle + float(turn))
         if abs(turn) < _TURNED:
             break
-    return outline_about(field, spacing, frame, inside)
+    return outline_about(field, spacing, frame, inside, reach)

@@ -35,6 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM series by number (5.2: a stack of it), part of its description or UID; or all (default: the best)",
     )
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="also find levels and measure them in mm, with an interval from the samples (take --samples 16): "
+        "<name>_levels, <name>_measurements.csv",
+    )
+    parser.add_argument(
+        "--structures",
+        nargs="+",
+        metavar="NAME=LABELS",
+        help="with --measure: which of the model's labels are canal, vertebrae and discs, as in canal=1 vertebrae=2 "
+        "discs=3 (default: by their names)",
+    )
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
     parser.add_argument(
         "--slice-batch",
@@ -56,13 +69,16 @@ def run(args: argparse.Namespace) -> int:
     """Segment; 2 where some of the scans could not be."""
     if (args.model is None) == (args.d is None):
         raise ValueError("name the model either by --model FOLDER or by -d DATASET, one of the two")
+    if args.structures and not args.measure:
+        raise ValueError("--structures is for --measure: add it, or leave --structures out")
     changes = dict(_threshold(text) for text in args.review)
 
+    from nnunetv2_diffusion.scans.measuring import measuring_of
     from nnunetv2_diffusion.scans.model import load_model
     from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options, segment_files
 
-    options = Options(args.slices, args.save_probabilities, ReviewThresholds().updated(changes), progress=True)
+    thresholds = ReviewThresholds().updated(changes)
     model = load_model(
         args.model or named_model(args),
         folds=args.f,
@@ -70,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
+    measuring = measuring_of(model, args.structures) if args.measure else None
+    options = Options(args.slices, args.save_probabilities, thresholds, progress=True, measuring=measuring)
     ending = None if args.format is None else f".{args.format}"
     failures = segment_files(args.input, args.output, model, options, series=args.series, ending=ending)
     for failure in failures:
