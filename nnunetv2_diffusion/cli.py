@@ -17,6 +17,7 @@ COMMANDS = {
     "segment": "any scan in, its mask, uncertainty map and preview on its own grid out",
     "validate": "masks and uncertainty maps of the folds' validation cases",
     "measure": "levels, and measurements in millimetres, of masks of canal, vertebrae and discs",
+    "calibrate": "intervals of measurements that cover, from the folds' validation cases",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",

@@ -23,10 +23,10 @@ INFINITE = float("inf")
 def conformal_quantile(scores: np.ndarray, groups: Sequence[object], level: float) -> float:
     """The score that a new patient's stay below with a probability of at least `level`; infinite for too few patients.
 
-    With one score a patient it is the ceil((n + 1) level)-th smallest of n (Angelopoulos and Bates 2023, section 1). A
+    With one score a patient it is the ceil((n + 1) level)-th smallest of n (Angelopoulos and Bates 2023). A
     patient's several scores share his weight, 1 / (patients + 1), and one such weight lies at infinity, which keeps the
     guarantee for patients that are exchangeable though their scores are not (hierarchical conformal prediction, Lee,
-    Barber and Willett 2023).
+    Barber and Willett 2023, arXiv 2306.06342).
 
     Args:
         scores: [n], finite.
