@@ -115,8 +115,8 @@ def described(calibration: Calibration) -> list[str]:
     if few:
         least = round(1 / (1 - SHARE)) - 1
         lines.append(
-            f"{len(few)} measurement(s) have no {SHARE:.0%} interval, which needs at least {least} patients: it is left "
-            "empty"
+            f"{len(few)} measurement(s) have no {SHARE:.0%} interval, which needs at least {least} patients: it is "
+            "left empty"
         )
     return lines
 
