@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from nnunetv2_diffusion.anatomy.instances import instance_dice
 from nnunetv2_diffusion.anatomy.intervals import measure_samples, values_of, with_intervals
 from nnunetv2_diffusion.anatomy.levels import find_levels
 from nnunetv2_diffusion.anatomy.matching import match_levels
@@ -22,7 +24,21 @@ from nnunetv2_diffusion.spider import STRUCTURES
 REFERENCE, DRAWN = "reference", "drawn"
 
 
-def case_residuals(case: str, reference: Path, mask: Path, values: Values) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Comparison:
+    """A case's mask beside its reference.
+
+    Attributes:
+        table: of `measures.COLUMNS`, and of `REFERENCE` (NaN where the reference has no such value) and `DRAWN`, how
+            many samples there are.
+        instances: `instances.instance_dice` of their levels.
+    """
+
+    table: pd.DataFrame
+    instances: pd.DataFrame
+
+
+def compare_case(case: str, reference: Path, mask: Path, values: Values) -> Comparison:
     """A case's measurements, with intervals where samples lie beside the mask, and those of its reference.
 
     Both are measured in the mask's mid-sagittal slice. The reference's structures count as the mask's that they
@@ -33,24 +49,20 @@ def case_residuals(case: str, reference: Path, mask: Path, values: Values) -> pd
         reference, mask: files on one grid.
         values: the labels of each structure.
 
-    Returns:
-        A table of `measures.COLUMNS`, and of `REFERENCE` (NaN where the reference has no such value) and `DRAWN`, how
-        many samples there are.
-
     Raises:
         FileNotFoundError, ValueError: a file is missing or damaged, they lie on different grids, or one of the two
             cannot be measured; the message names the case.
     """
     images = [read_image(path).image for path in (mask, reference)]
     try:
-        return _residuals(case, *images, values, samples_beside(mask, case, images[0]))
+        return _compared(case, *images, values, samples_beside(mask, case, images[0]))
     except ValueError as error:
         raise ValueError(f"{case} cannot be compared: {error}") from error
 
 
-def _residuals(
+def _compared(
     case: str, mask: sitk.Image, reference: sitk.Image, values: Values, samples: Samples | None
-) -> pd.DataFrame:
+) -> Comparison:
     volumes = [to_ras(as_scan(image)) for image in (mask, reference)]
     check_sagittal(volumes[0], "the mask")
     grids = [Grid.of(volume) for volume in volumes]
@@ -66,5 +78,7 @@ def _residuals(
     if drawn is not None:
         masks = (SpineSlice.of_labels(one, spacing, values) for one in drawn)
         table = with_intervals(table, measure_samples(masks, levels))
-    true = measure(spines[1], match_levels(find_levels(spines[1]), levels))
-    return table.assign(**{REFERENCE: values_of(table, [true])[0], DRAWN: 0 if drawn is None else len(drawn)})
+    true_levels = find_levels(spines[1])
+    true = measure(spines[1], match_levels(true_levels, levels))
+    table = table.assign(**{REFERENCE: values_of(table, [true])[0], DRAWN: 0 if drawn is None else len(drawn)})
+    return Comparison(table, instance_dice(true_levels.labels, levels.labels))

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.report.gradings import PFIRRMANN_THRESHOLD
+from nnunetv2_diffusion.report.measured import Measured
 from nnunetv2_diffusion.report.results import Results
 from nnunetv2_diffusion.scoring.cases import Scores
 
@@ -27,6 +28,7 @@ class Context:
         gradings: SPIDER's radiological gradings (`gradings.read_gradings`), or None.
         pfirrmann: the grade from which a disc counts as degenerated.
         gallery_cases: how many cases the gallery shows.
+        measured: every mask measured beside its reference (`measured.measure_cases`), or None.
     """
 
     results: Results
@@ -34,6 +36,7 @@ class Context:
     gradings: pd.DataFrame | None = None
     pfirrmann: int = PFIRRMANN_THRESHOLD
     gallery_cases: int = GALLERY_CASES
+    measured: Measured | None = None
 
     @cached_property
     def evaluated(self) -> Scores:

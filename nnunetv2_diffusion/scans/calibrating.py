@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunetv2_diffusion.anatomy.conformal import LEVELS, SHARE, Calibration, fit
-from nnunetv2_diffusion.anatomy.residuals import DRAWN, case_residuals
+from nnunetv2_diffusion.anatomy.residuals import DRAWN, compare_case
 from nnunetv2_diffusion.anatomy.structures import Values, named_values, parse_values
 from nnunetv2_diffusion.files import read_json, write_json
 from nnunetv2_diffusion.nnunet_names import (
@@ -124,7 +124,7 @@ def described(calibration: Calibration) -> list[str]:
 def _compared(job: Mapping[str, Any]) -> pd.DataFrame | str:
     """A case's table, or the sentence that says why there is none: one bad case stops no other."""
     try:
-        table = case_residuals(**job)
+        table = compare_case(**job).table
     except (ValueError, OSError, RuntimeError) as error:
         return " ".join(str(error).split())
     return table if table[DRAWN].max() > 1 else f"{job['case']} has no samples: it is left out"
