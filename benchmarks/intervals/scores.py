@@ -29,7 +29,7 @@ ENOUGH = 2 * (round(1 / (1 - SHARE)) - 1)  # patients, of which one half calibra
 def crps(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Continuous ranked probability score of samples [S, n] of truths [n]: E|x - y| - E|x - x'| / 2, NaN left out.
 
-    Of the samples taken as the whole distribution (Gneiting and Raftery 2007, equation 21).
+    Of the samples taken as the whole distribution (Gneiting and Raftery 2007).
     """
     error = np.nanmean(np.abs(values - truth), axis=0)
     return error - np.nanmean(np.abs(values[:, None] - values[None]), axis=(0, 1)) / 2

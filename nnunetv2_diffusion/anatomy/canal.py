@@ -33,7 +33,7 @@ class Canal:
     def width_at(self, point: np.ndarray) -> float:
         """Mean width in mm over 3 mm of the canal about the place nearest to a point (s, a); NaN where there is none.
 
-        The midsagittal anteroposterior diameter (Verbiest 1954), of what is labelled canal: a disc's bulge narrows it.
+        The midsagittal diameter, whose shortness Verbiest (1954) described, of what is labelled canal: a disc's bulge narrows it.
         """
         along = float(self.line.coordinates(point)[0])
         return float(np.interp(along, self.along, self.evened, left=np.nan, right=np.nan))
