@@ -31,16 +31,17 @@ class Canal:
     width: np.ndarray
 
     def width_at(self, point: np.ndarray) -> float:
-        """Mean width in mm over 3 mm of the canal about the place nearest to a point (s, a); NaN where there is none.
+        """Mean width in mm over 5 mm of the canal about the place nearest to a point (s, a); NaN where there is none.
 
-        The midsagittal diameter, whose shortness Verbiest (1954) described, of what is labelled canal: a disc's bulge narrows it.
+        The midsagittal diameter, whose shortness Verbiest (1954) described, of what is labelled canal: a disc's bulge
+        narrows it.
         """
         along = float(self.line.coordinates(point)[0])
         return float(np.interp(along, self.along, self.evened, left=np.nan, right=np.nan))
 
     @property
     def evened(self) -> np.ndarray:
-        """The width averaged over 3 mm along the canal, NaN where part of that has none."""
+        """The width averaged over 5 mm along the canal, NaN where part of that has none."""
         evened = uniform_filter1d(self.width, 1 + 2 * round(CANAL_WINDOW / 2 / _ALONG))
         gap = uniform_filter1d((self.width <= 0).astype(float), 1 + 2 * round(CANAL_WINDOW / 2 / _ALONG)) > 1e-6
         return np.where(gap, np.nan, evened)

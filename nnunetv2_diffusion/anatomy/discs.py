@@ -31,7 +31,8 @@ class DiscShape:
     Heights are means of the disc's thickness, square to the middle between its endplates, over 5 to 25, 40 to 60, 75 to
     95 and 5 to 95 % of the stretch from the anterior to the posterior corners of the neighbouring bodies, evened over
     strips where the two-point method of Dabbs takes single points (compared with others by Spahn et al. 2024, doi
-    10.1055/a-1994-0879); of the disc's own depth where one of the bodies is missing. Depth is the disc's own from end to end in the middle of its height, bulges included.
+    10.1055/a-1994-0879); of the disc's own depth where one of the bodies is missing. Depth is the disc's own from end
+    to end in the middle of its height, bulges included.
 
     Attributes:
         posterior_end: (s, a) in mm, where the middle of its height ends behind.
