@@ -74,16 +74,16 @@ def _compare(args: argparse.Namespace, name: str, command: str) -> None:
 
     base = "2d_small" if args.device == "cpu" else "2d_spinesegdiff"
     models = chosen_models([NNUNET, SPINESEGDIFF], [], base, args.steps, 1)
-    workspace = Workspace(args.work.resolve() / name, args.device, args.steps, args.threads or available_threads())
-    setup = {name: getattr(args, name) for name in ("size", "folds", "patients", "device", "seed")}
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    workspace.enter(setup)
+    threads = args.threads or available_threads()
+    workspace = Workspace(args.work.resolve() / name, args.device, args.steps, threads, args.seed)
+    workspace.check_setup({setting: getattr(args, setting) for setting in ("size", "folds", "patients", "device")})
+    workspace.enter()
     root = workspace.root / "scans"
     sizes = {"size": args.size, "folds": args.folds, "patients": tuple(args.patients)}
     cohort = make_cohort(name, root, workspace.raw, args.mri, **sizes)
     plan(workspace, cohort.data, base, models)
-    train_all(workspace, cohort.data, models)
-    output = workspace.root / f"masks_{args.samples}"
+    train_all(workspace, cohort.data, models, range(args.folds))
+    output = workspace.root / f"masks_{args.samples}_seed_{args.seed}"
     tested = Tested(cohort.tested / "imagesTr", output, cohort.cases, args.device, args.samples, args.seed)
     folders = [workspace.model_folder(cohort.data, model) for model in models]
     seconds = _predict(workspace, tested, folders, range(args.folds))
@@ -103,13 +103,13 @@ def _predict(workspace, tested, folders: Sequence[Path], folds: Sequence[int]) -
 
     def step(name: str, folder: Path, predict, rivals: Sequence[str]) -> Step:
         def work() -> None:
-            log = workspace.log("masks", tested.samples, name)
+            log = workspace.log(tested.output.name, name)
             with log.open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
                 predict(tested, folder, folds, seconds)
             write_json(seconds, file)
 
         title = f"masks of {len(tested.cases)} images: {', '.join(rivals)}"
-        return Step(f"masks_{tested.samples}_{name}", title, work=work, finished=lambda: not tested.missing(rivals))
+        return Step(f"{tested.output.name}_{name}", title, work=work, finished=lambda: not tested.missing(rivals))
 
     nnunet, diffusion = folders
     steps = [step("nnunet", nnunet, predict_nnunet, OF_NNUNET)]

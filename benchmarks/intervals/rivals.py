@@ -87,11 +87,13 @@ def predict_nnunet(tested: Tested, model: Path, folds: Sequence[int], seconds: d
     generator = torch.Generator().manual_seed(tested.seed)
     for case in tested.missing(OF_NNUNET):
         prepared = _prepared(predictor, tested, case)
-        members = torch.stack(list(_members(predictor, prepared.data)))  # [folds, mirrorings, K, z, h, w]
-        fused = members.mean(dim=(0, 1))
+        logits = torch.stack(list(_members(predictor, prepared.data)))  # [folds, mirrorings, K, z, h, w]
+        probabilities = predictor.label_manager.apply_inference_nonlin
+        fused = probabilities(logits.mean(dim=(0, 1)))
         drawn = [draw_pixels(fused, generator) for _ in range(tested.samples)]
-        _write(predictor, prepared, tested, FOLDS, fused, members.mean(dim=1).flatten(0, 1))
-        _write(predictor, prepared, tested, MIRRORINGS, fused, members[0].flatten(0, 1))
+        folds_own = [probabilities(one) for one in logits.mean(dim=1)]
+        _write(predictor, prepared, tested, FOLDS, fused, torch.cat(folds_own))
+        _write(predictor, prepared, tested, MIRRORINGS, fused, torch.cat([probabilities(one) for one in logits[0]]))
         _write(predictor, prepared, tested, PIXELS, fused, torch.cat(drawn))
     if predictor.slices:
         views = 2 ** len(AXES)
@@ -108,7 +110,7 @@ def draw_pixels(probabilities: torch.Tensor, generator: torch.Generator) -> torc
 
 
 def _members(predictor: DiffusionPredictor, data: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Of each fold the probabilities [mirrorings, K, z, h, w]."""
+    """Of each fold the logits [mirrorings, K, z, h, w], of which nnU-Net takes the mean."""
     parameters = predictor.list_of_parameters
     for one in parameters:
         predictor.network.load_state_dict(one)
@@ -116,7 +118,7 @@ def _members(predictor: DiffusionPredictor, data: torch.Tensor) -> Iterator[torc
         views = []
         for flips in itertools.chain.from_iterable(itertools.combinations(AXES, n) for n in range(len(AXES) + 1)):
             logits, _ = predictor.predict(torch.flip(data, flips))
-            views.append(predictor.label_manager.apply_inference_nonlin(torch.flip(logits.float(), flips)))
+            views.append(torch.flip(logits.float(), flips))
         yield torch.stack(views)
     predictor.list_of_parameters = parameters
 

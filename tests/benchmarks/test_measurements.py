@@ -22,9 +22,12 @@ from comparison import data_sets
 from comparison.data_sets import RawData
 from comparison.workspace import Workspace
 from helpers.nnunet_samples import threads_for_processes
+from helpers.segment_samples import write_model
 from intervals import report, rivals, scores
 from intervals.cohorts import Cohort
 from nnunetv2_diffusion import measures
+from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
+from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.nnunet_names import samples_file
 from nnunetv2_diffusion.pipeline.steps import Runner
 from phantom_truth import plain_slice
@@ -120,6 +123,49 @@ def in_this_process(command: list[str], folder: Path, environment: Mapping[str, 
     return 0
 
 
+def masks_of(model: Path, images: Path, folds: list[int], mirroring: bool, out: Path) -> np.ndarray:
+    """What nnU-Net's own prediction gives."""
+    predictor = DiffusionPredictor(
+        runtime=Runtime("cpu"), use_mirroring=mirroring, perform_everything_on_device=False, allow_tqdm=False
+    )
+    predictor.initialize_from_trained_model_folder(model, folds)
+    predictor.predict_from_files_sequential(str(images), str(out))
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(out / "case.nii.gz")))
+
+
+def test_every_rivals_masks(tmp_path: Path):
+    """Of models of random weights: a fold's mask, and a mirroring's, are what nnU-Net's own prediction gives."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(rng.normal(size=(48, 40, 1)).astype(np.float32))
+    image.SetSpacing((4.0, 1.0, 1.0))
+    sitk.WriteImage(image, str(images / "case_0000.nii.gz"))
+    shape = {"folds": (0, 1), "patch": (32, 32), "size": None}
+    diffusion = write_model(tmp_path / "diffusion", **shape)
+    nnunet = write_model(tmp_path / "nnunet", trainer="nnUNetTrainer", **shape)
+    tested = rivals.Tested(images, tmp_path / "out", ["case"], "cpu", 4)
+    seconds: dict[str, float] = {}
+    rivals.predict_nnunet(tested, nnunet, [0, 1], seconds)
+    rivals.predict_diffusion(tested, diffusion, [0, 1], seconds)
+    assert set(seconds) == set(rivals.RIVALS)
+    drawn = {
+        rival: sitk.GetArrayFromImage(sitk.ReadImage(str(samples_file(tested.output / rival, "case"))))
+        for rival in rivals.RIVALS
+    }
+    counts = {"samples": 4, "samples_folds": 4, "folds": 2, "mirrorings": 4, "pixels": 4}
+    assert {rival: len(array) for rival, array in drawn.items()} == counts
+    for fold in (0, 1):
+        own = masks_of(nnunet, images, [fold], True, tmp_path / f"fold{fold}")
+        assert (drawn["folds"][fold] == own).mean() > 0.99
+    plain = masks_of(nnunet, images, [0], False, tmp_path / "plain")
+    assert (drawn["mirrorings"][0] == plain).mean() > 0.99
+    assert not np.array_equal(drawn["samples"][:2], drawn["samples_folds"][2:])
+    assert np.array_equal(drawn["samples"][:2], drawn["samples_folds"][:2])
+    assert tested.missing(rivals.RIVALS) == []
+
+
+@pytest.mark.benchmark
 def test_small(tmp_path: Path, monkeypatch, capsys, restored_environment: None):
     """Both models for one step, every rival's masks and a table; a second run predicts nothing again."""
     monkeypatch.setattr(Workspace, "runner", lambda self: Runner(self.root, os.environ, in_this_process))
@@ -127,7 +173,7 @@ def test_small(tmp_path: Path, monkeypatch, capsys, restored_environment: None):
     arguments = f"--work {tmp_path}/work --results {tmp_path}/results --small --threads 1".split()
     assert measurements.main(arguments) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    masks = tmp_path / "work" / "phantoms" / "masks_2"
+    masks = tmp_path / "work" / "phantoms" / "masks_2_seed_0"
     for rival, count in {"samples": 2, "samples_folds": 2, "folds": 2, "mirrorings": 4, "pixels": 2}.items():
         cases = sorted((masks / rival).glob("*.nii.gz"))
         assert [case.name for case in cases] == ["SPIDER_005_t2.nii.gz", "SPIDER_006_t2.nii.gz"]

@@ -58,11 +58,11 @@ def thicker(labels: np.ndarray, rows: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, np.ndarray]:
-    """Two scans each of four patients, up to about L2; both of a patient lie in one fold."""
+    """Scans of four patients up to about L2, two of the first one; both of a patient lie in one fold."""
     found = {}
     for patient in range(1, PATIENTS + 1):
         labels = merged(plain_slice(patient, 1.5)[1])[:110]
-        found |= {f"SPIDER_{patient:03d}_{contrast}": labels for contrast in ("t1", "t2")}
+        found |= {f"SPIDER_{patient:03d}_{contrast}": labels for contrast in ("t1", "t2")[patient > 1 :]}
     return found
 
 
@@ -112,7 +112,7 @@ def test_the_command(model: Path, cases, predictions, capsys: pytest.CaptureFixt
     write_all(model, cases, predictions)
     assert cli.main(["calibrate", "-d", "502", "-c", "2d", "-f", "0", "1", "-np", "1"]) == 0
     told = capsys.readouterr().out
-    assert "8 cases of 4 patients, 4 samples each" in told and "at least 9 patients" in told
+    assert "5 cases of 4 patients, 4 samples each" in told and "at least 9 patients" in told
     content = json.loads((model / CALIBRATION_FILE).read_text())
     assert content["folds"] == [0, 1] and content["left_out"] == 0 and content["samples"] == 4
     made = Calibration.from_json(content)
@@ -142,7 +142,7 @@ def test_what_is_missing_is_predicted(model: Path, cases, predictions, monkeypat
         predictions(fold_folder(model, fold) / VALIDATION_MAPS, "SPIDER_003_t2")
 
     calibrate(Request(model, [0, 1]), predict, 1, said.append)
-    assert asked == [1] and "fold 1: predicting masks and samples of 4 validation cases" in said
+    assert asked == [1] and "fold 1: predicting masks and samples of 3 validation cases" in said
     calibrate(Request(model, [0, 1], samples=4), predict, 1, said.append)
     assert asked == [1]
     calibrate(Request(model, [0], samples=16), predict, 1, said.append)
@@ -154,10 +154,10 @@ def test_a_bad_case_stops_no_other(model: Path, cases, predictions, capsys: pyte
     write_all(model, cases, predictions)
     masks = fold_folder(model, 1) / VALIDATION_MAPS
     (masks / "SPIDER_001_t1.nii.gz").write_bytes(b"no image")
-    sitk.WriteImage(image_of(np.zeros((40, 40))), str(masks / "SPIDER_003_t1.nii.gz"))
+    sitk.WriteImage(image_of(np.zeros((40, 40))), str(masks / "SPIDER_003_t2.nii.gz"))
     assert cli.main(["calibrate", "-d", "502", "-c", "2d", "-f", "0", "1", "-np", "1"]) == 0
     told = capsys.readouterr().out
-    assert "SPIDER_001_t1" in told and "SPIDER_003_t1 cannot be compared" in told
+    assert "SPIDER_001_t1" in told and "SPIDER_003_t2 cannot be compared" in told
     assert json.loads((model / CALIBRATION_FILE).read_text())["left_out"] == 2
 
 

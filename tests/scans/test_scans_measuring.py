@@ -30,7 +30,7 @@ from nnunetv2_diffusion.sampling.ensembles import EnsembleMaps
 from nnunetv2_diffusion.scans import load_model, segment
 from nnunetv2_diffusion.spider import CANAL, CANAL_VALUE, FIRST_DISC
 
-PROTOCOL = Protocol(in_plane=1.25, slices=5)
+PROTOCOL = Protocol(in_plane=1.25, slices=4)
 SAMPLES = 5
 
 
@@ -135,15 +135,14 @@ def test_levels_are_the_same_in_all_slices(written: Path, truth: sitk.Image, sca
 
 
 def test_the_middle_slice_is_found_and_its_samples_drawn_again(folder: Path, scan: sitk.Image, written: Path):
-    """A scan of which two slices are cut off, so that n // 2 is another one: the same measurements."""
-    shown = segment(scan[:, :, :4], folder, slices="all", measure=True)
+    """The slice alone, whose samples are drawn while its mask is: the same measurements."""
     whole = pd.read_csv(written / "scan_measurements.csv")
-    index = shown.report["measured"]["slice"]
-    assert shown.measurements["value"].notna().sum() > 50 and shown.report["measured"]["slices"] == 4
-    alone = segment(scan[:, :, :4], folder, slices=4, measure=True)
-    pd.testing.assert_frame_equal(shown.measurements, alone.measurements)
-    assert index in (1, 2, 3) and len(whole) > 50
-    assert shown.levels.GetSize() == scan[:, :, :4].GetSize()
+    index = json.loads((written / "scan.json").read_text())["measured"]["slice"]
+    columns = ["level", "structure", "measurement", "value", "low", "high", "samples"]
+    flipped = sitk.DICOMOrient(scan, "RAS")[index : index + 1, :, :]
+    alone = segment(flipped, folder, measure=True)
+    assert alone.levels.GetSize() == flipped.GetSize()
+    pd.testing.assert_frame_equal(alone.measurements[columns], whole[columns], rtol=1e-4, check_dtype=False)
 
 
 def test_a_calibration_beside_the_weights_is_used(folder: Path, scan: sitk.Image):
@@ -152,8 +151,6 @@ def test_a_calibration_beside_the_weights_is_used(folder: Path, scan: sitk.Image
     write_json(calibration(SAMPLES), folder / CALIBRATION_FILE)
     try:
         found = segment(scan, model, measure=True)
-        write_json(calibration(16), folder / CALIBRATION_FILE)
-        other = segment(scan, model, measure=True).report["measured"]["interval"]
     finally:
         (folder / CALIBRATION_FILE).unlink()
     table = heights(found.measurements)
@@ -164,7 +161,6 @@ def test_a_calibration_beside_the_weights_is_used(folder: Path, scan: sitk.Image
     rest = found.measurements[found.measurements["measurement"] == measures.DEPTH].dropna(subset="low")
     assert rest["remark"].str.contains(measures.UNCALIBRATED).all()
     assert found.report["measured"]["interval"]["calibrated"]
-    assert not other["calibrated"] and "16 samples" in other["why"]
 
 
 def test_a_damaged_calibration_is_told(folder: Path, scan: sitk.Image, tmp_path: Path, capsys):
