@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "list, show and remove installed models",
     "validate": "masks and uncertainty maps of the folds' validation cases",
     "measure": "levels, and measurements in millimetres, of masks of canal, vertebrae and discs",
+    "calibrate": "intervals of measurements that cover, from the folds' validation cases",
     "evaluate": "Dice, surface distances and uncertainty quality of a folder of masks",
     "report": "tables, statistics and a web page from nnU-Net's results folders",
     "ablate": "the pre-segmentation stage for several timesteps T beside nnU-Net itself",

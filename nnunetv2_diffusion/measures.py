@@ -9,6 +9,8 @@ VERTEBRA_NAMES = (
 )
 SACRUM_NAME = "S1"
 VERTEBRA, DISC, CANAL, SPINE = "vertebra", "disc", "canal", "spine"
+# What is written: <name>_levels beside a mask, and the table, behind a scan's name where it is of one alone.
+LEVELS_SUFFIX, MEASUREMENTS_FILE = "_levels", "measurements.csv"
 COLUMNS = ("scan", "level", "structure", "measurement", "value", "low", "high", "samples", "unit", "remark")
 
 ANTERIOR_HEIGHT, MIDDLE_HEIGHT, POSTERIOR_HEIGHT = "height_anterior", "height_middle", "height_posterior"
@@ -47,6 +49,14 @@ UNITS = {
     SPINE: {LORDOSIS: "degrees"},
     CANAL: {NARROWEST_CANAL: "mm", CANAL_AREA: "mm2"},
 }
+
+# What an interval holds of the samples' values; and what is added to half its width where it is calibrated, by unit:
+# about what the measuring itself errs by (docs/measurements.md).
+INTERVAL = (0.05, 0.95)
+LEAST_SPREAD = {"mm": 0.2, "mm2": 5.0, "1": 0.01, "%": 0.5, "degrees": 0.5}
+UNCALIBRATED = "uncalibrated"
+# What may be below 0; an interval of anything else ends there.
+SIGNED = (ANTERIOR_BULGE, POSTERIOR_BULGE, SLIP, SLIP_SHARE, LORDOSIS)
 
 # What is measured where: shares of the depth from its anterior end, and of half the height from the middle.
 ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP = (0.05, 0.25), (0.40, 0.60), (0.75, 0.95)

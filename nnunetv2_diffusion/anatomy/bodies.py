@@ -86,7 +86,7 @@ def slip(upper: BodyShape, lower: BodyShape) -> tuple[float, float]:
     """How far a body stands before the one below: mm, and % of the depth of the endplate that it stands on.
 
     From the posterior corner of the upper body's lower endplate to the posterior corner of the lower body's upper
-    endplate, along the latter; forwards is positive (Taillard 1954, as percentage; Meyerding 1932, as quarters).
+    endplate, along the latter; forwards is positive. Quarters of it are Meyerding's grades (1932).
     """
     back, front = lower.upper
     depth = float(np.linalg.norm(front - back))

@@ -31,16 +31,17 @@ class Canal:
     width: np.ndarray
 
     def width_at(self, point: np.ndarray) -> float:
-        """Mean width in mm over 3 mm of the canal about the place nearest to a point (s, a); NaN where there is none.
+        """Mean width in mm over 5 mm of the canal about the place nearest to a point (s, a); NaN where there is none.
 
-        The midsagittal anteroposterior diameter (Verbiest 1954), of what is labelled canal: a disc's bulge narrows it.
+        The midsagittal diameter, whose shortness Verbiest (1954) described, of what is labelled canal: a disc's bulge
+        narrows it.
         """
         along = float(self.line.coordinates(point)[0])
         return float(np.interp(along, self.along, self.evened, left=np.nan, right=np.nan))
 
     @property
     def evened(self) -> np.ndarray:
-        """The width averaged over 3 mm along the canal, NaN where part of that has none."""
+        """The width averaged over 5 mm along the canal, NaN where part of that has none."""
         evened = uniform_filter1d(self.width, 1 + 2 * round(CANAL_WINDOW / 2 / _ALONG))
         gap = uniform_filter1d((self.width <= 0).astype(float), 1 + 2 * round(CANAL_WINDOW / 2 / _ALONG)) > 1e-6
         return np.where(gap, np.nan, evened)
@@ -75,16 +76,11 @@ def _run_through_middle(inside: np.ndarray, beyond: np.ndarray) -> np.ndarray:
 
     0 where they end at the image's edge, `beyond` it: what is wider than the image shows has no width.
     """
-    middle = inside.shape[1] // 2
-    counts = np.zeros(len(inside))
-    for n, row in enumerate(inside):
-        found = np.flatnonzero(row)
-        if not len(found):
-            continue
-        nearest = found[np.abs(found - middle).argmin()]
-        outside = np.flatnonzero(~row)
-        low = outside[outside < nearest].max(initial=-1)
-        high = outside[outside > nearest].min(initial=len(row))
-        ends = beyond[n, [max(low, 0), min(high, len(row) - 1)]]
-        counts[n] = 0 if ends.any() else high - low - 1
-    return counts
+    columns = np.arange(inside.shape[1])
+    distance = np.abs(columns - inside.shape[1] // 2)
+    nearest = np.where(inside, distance, inside.shape[1]).argmin(axis=1)[:, None]
+    low = np.where(inside | (columns > nearest), -1, columns).max(axis=1)
+    high = np.where(inside | (columns < nearest), len(columns), columns).min(axis=1)
+    rows = np.arange(len(inside))
+    cut = beyond[rows, np.maximum(low, 0)] | beyond[rows, np.minimum(high, len(columns) - 1)]
+    return np.where(inside.any(axis=1) & ~cut, high - low - 1, 0)

@@ -63,13 +63,6 @@ class Centreline:
         return np.stack([-tangent[..., 1], tangent[..., 0]], axis=-1)
 
 
-def pixel_points(shape: tuple[int, int], spacing: tuple[float, float]) -> np.ndarray:
-    """The places (s, a) in mm of a slice's pixels, [z, y, 2]."""
-    return np.stack(
-        np.meshgrid(*(np.arange(n) * step for n, step in zip(shape, spacing, strict=True)), indexing="ij"), -1
-    )
-
-
 def centreline(canal: np.ndarray, vertebrae: np.ndarray, discs: np.ndarray, spacing: tuple[float, float]) -> Centreline:
     """The canal's middle, row by row and smoothed; without a canal a curve behind the bodies.
 

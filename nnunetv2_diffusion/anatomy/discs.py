@@ -8,9 +8,19 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from nnunetv2_diffusion.anatomy.bodies import BodyShape, endplate_angle
-from nnunetv2_diffusion.anatomy.outline import STEP, Frame, Outline, fitted_outline, outline_in
+from nnunetv2_diffusion.anatomy.outline import (
+    STEP,
+    Frame,
+    Outline,
+    fitted_outline,
+    outline_about,
+    outline_in,
+    pixels_inside,
+    reach_of,
+)
 from nnunetv2_diffusion.measures import ANTERIOR_STRIP, MIDDLE_STRIP, POSTERIOR_STRIP, WHOLE_STRIP
 
+_BESIDE = 5.0  # mm by which the middle of a disc may lie off that of the bodies' corners
 _SMOOTH = 2.0  # mm along the line over which the outline is evened before its farthest place is taken
 
 
@@ -20,8 +30,9 @@ class DiscShape:
 
     Heights are means of the disc's thickness, square to the middle between its endplates, over 5 to 25, 40 to 60, 75 to
     95 and 5 to 95 % of the stretch from the anterior to the posterior corners of the neighbouring bodies, evened over
-    strips where Dabbs and Dabbs (1990, Spine 15:1366) take single points; of the disc's own depth where one of the
-    bodies is missing. Depth is the disc's own from end to end in the middle of its height, bulges included.
+    strips where the two-point method of Dabbs takes single points (compared with others by Spahn et al. 2024, doi
+    10.1055/a-1994-0879); of the disc's own depth where one of the bodies is missing. Depth is the disc's own from end
+    to end in the middle of its height, bulges included.
 
     Attributes:
         posterior_end: (s, a) in mm, where the middle of its height ends behind.
@@ -54,12 +65,15 @@ def disc_outline(
     Raises:
         ValueError: it is too small to be measured.
     """
-    own = fitted_outline(field, spacing, angle)
     if above is None or below is None:
-        return own
+        return fitted_outline(field, spacing, angle)
     angles = [np.radians(endplate_angle(plate)) for plate in (above.lower, below.upper)]
     frame = Frame(np.concatenate([above.lower, below.upper]).mean(axis=0), float(np.mean(angles)))
-    return outline_in(field, spacing, frame, (own.x[-1] + 5.0, own.y[-1] + 5.0))
+    inside = pixels_inside(field, spacing)
+    reach = reach_of(inside)
+    # whole steps from its lower end, as its own outline has them
+    reach = STEP * np.floor(2 * reach / STEP + 0.5) - reach
+    return outline_about(field, spacing, frame, inside, reach + _BESIDE)
 
 
 def disc_shape(outline: Outline, above: BodyShape | None, below: BodyShape | None) -> DiscShape:

@@ -8,26 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.anatomy.levels import Levels, find_levels
-from nnunetv2_diffusion.anatomy.measurements import measure
-from nnunetv2_diffusion.anatomy.midsagittal import check_sagittal, find_midsagittal, plane_on_image
-from nnunetv2_diffusion.anatomy.structures import SpineSlice, Values, known_values, named_values, parse_values
+from nnunetv2_diffusion.anatomy.midsagittal import check_sagittal, on_image
+from nnunetv2_diffusion.anatomy.sample_masks import Samples, samples_beside
+from nnunetv2_diffusion.anatomy.structures import Values, named_values, parse_values
+from nnunetv2_diffusion.anatomy.volume import measure_volume
 from nnunetv2_diffusion.files import read_json, staging, write_csv, write_json
 from nnunetv2_diffusion.imaging.grid import to_ras
 from nnunetv2_diffusion.imaging.reading import as_scan, read_image
 from nnunetv2_diffusion.imaging.volumes import list_masks
 from nnunetv2_diffusion.imaging.writing import write_image
-from nnunetv2_diffusion.measures import disc_name, vertebra_name
+from nnunetv2_diffusion.measures import LEVELS_SUFFIX, MEASUREMENTS_FILE
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE
-from nnunetv2_diffusion.spider import STRUCTURES, VERTEBRAE
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-LEVELS_SUFFIX = "_levels"
-MEASUREMENTS_FILE = "measurements.csv"
 SAY = partial(print, flush=True)
 
 
@@ -40,43 +36,28 @@ class Measured:
     report: dict[str, Any]
 
 
-def measure_mask(image: sitk.Image, values: Values | None = None, name: str = "the mask") -> Measured:
-    """Measure the mid-sagittal slice of a mask.
+def measure_mask(
+    image: sitk.Image, values: Values | None = None, name: str = "the mask", samples: Samples | None = None
+) -> Measured:
+    """Measure the mid-sagittal slice of a mask, and number its structures in all slices.
 
     Args:
         image: 3-D, any orientation; or a 2-D sagittal slice whose columns run to posterior and rows to inferior.
         values: the labels of each structure; None finds out (`structures.known_values`).
         name: what errors and the table call it.
+        samples: of the mask; with them each measurement has an interval.
 
     Raises:
         ValueError: it holds no vertebrae, other labels, or is no sagittal scan; the message names it and says so.
     """
     volume = as_scan(image, name)
     ras = to_ras(volume)
-    labels = sitk.GetArrayFromImage(ras)
     check_sagittal(ras, name)
     try:
-        values = known_values(labels) if values is None else values
-        structures = {key: np.isin(labels, list(values.get(key, ()))) for key in STRUCTURES}
-        if not structures[VERTEBRAE].any():
-            raise ValueError(f"no vertebrae are labelled (labels {_listed(labels)})")
-        index, remarks = find_midsagittal(structures)
-        plane = SpineSlice.of_labels(labels[:, :, index], ras.GetSpacing()[:0:-1], values)
-        levels = find_levels(plane)
-        table = measure(plane, levels, name)
+        found = measure_volume(sitk.GetArrayFromImage(ras), ras.GetSpacing()[::-1], values, name, samples)
     except ValueError as error:
         raise ValueError(f"{name} cannot be measured: {error}") from error
-    report = {
-        "slice": index,
-        "slices": int(labels.shape[2]),
-        "remarks": [*remarks, *_said(levels)],
-        "levels_doubt": levels.doubts,
-        "vertebrae": [vertebra_name(n) for n in levels.bodies],
-        "discs": [disc_name(n) for n in levels.discs],
-        "measurements": _as_json(table),
-    }
-    on_grid = plane_on_image(levels.labels, index, volume)
-    return Measured(_as_given(on_grid, image), table, report)
+    return Measured(_as_given(on_image(found.levels, volume), image), found.table, found.report)
 
 
 def measure_folder(
@@ -85,7 +66,8 @@ def measure_folder(
     """Measure a mask or every mask of a folder, and write measurements.csv, and <case>_levels and <case>.json for each.
 
     Args:
-        masks: a mask, or a folder of them; maps and levels beside them are passed over.
+        masks: a mask, or a folder of them; maps and levels beside them are passed over. Samples in their folder
+            `samples` give each measurement an interval.
         output: folder to write to.
         structures: see `structures.parse_values`; None takes the names of a dataset.json beside the masks or above
             them, else the labels of `spinesegdiff convert` or SPIDER's own.
@@ -108,7 +90,8 @@ def measure_folder(
     tables, failures = [], []
     for case, path in cases.items():
         try:
-            found = measure_mask(read_image(path).image, values, path.name)
+            image = read_image(path).image
+            found = measure_mask(image, values, path.name, samples_beside(path, case, image))
             found.table["scan"] = case
             _write(found, output, case, path.name[len(case) :])
         except (ValueError, OSError, RuntimeError) as error:
@@ -154,20 +137,8 @@ def _values_beside(masks: Path) -> Values | None:
     return None
 
 
-def _said(levels: Levels) -> list[str]:
-    said = [f"{name}: {text}" for name, texts in levels.remarks.items() for text in texts]
-    if levels.scraps:
-        said.append(f"{len(levels.scraps)} piece(s), {sum(levels.scraps):.0f} mm2 in all, belong to no level")
-    return said
-
-
-def _as_json(table: pd.DataFrame) -> list[dict[str, Any]]:
-    kept = table.drop(columns="scan").astype(object)
-    return kept.where(kept.notna(), None).to_dict("records")
-
-
 def _as_given(levels: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """Levels of one slice as a 2-D image again where the mask was one."""
+    """Levels as a 2-D image again where the mask was one."""
     if image.GetDimension() != 2:
         return levels
     plane = sitk.GetImageFromArray(sitk.GetArrayFromImage(levels)[0])
@@ -185,7 +156,3 @@ def _write(found: Measured, folder: Path, case: str, ending: str) -> None:
             write_json({"files": [name], **found.report}, stage / f"{case}.json")
     except (OSError, RuntimeError) as error:
         raise OSError(f"{folder / case} cannot be written: is the disk full or the folder read-only?") from error
-
-
-def _listed(labels: np.ndarray) -> str:
-    return ", ".join(f"{value:g}" for value in np.unique(labels)[:8])

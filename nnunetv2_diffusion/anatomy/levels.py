@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nnunetv2_diffusion.anatomy.centreline import Centreline, centreline, foremost, pixel_points
+from nnunetv2_diffusion.anatomy.centreline import Centreline, centreline, foremost
 from nnunetv2_diffusion.anatomy.counting import Count, count_levels
 from nnunetv2_diffusion.anatomy.pieces import Piece, Places, find_bodies
 from nnunetv2_diffusion.anatomy.processes import number_processes
@@ -56,7 +56,7 @@ def find_levels(spine: SpineSlice) -> Levels:
     if not vertebrae.any() and not discs.any():
         raise ValueError("the slice shows neither vertebrae nor discs")
     line = centreline(canal, vertebrae, discs, spine.spacing)
-    places = Places(*line.coordinates(pixel_points(canal.shape, spine.spacing)), float(np.prod(spine.spacing)))
+    places = _places(line, vertebrae | discs, spine.spacing)
     bodies = vertebrae & (places.before > 0) if line.of_canal else foremost(vertebrae)
     found = find_bodies(bodies, discs, places)
     disc_pieces = places.pieces(discs)
@@ -81,6 +81,13 @@ def find_levels(spine: SpineSlice) -> Levels:
         [*_edge_doubts(count, spine.spacing), *count.doubts],
         [piece.area for piece in (*found.scraps, *count.scraps)],
     )
+
+
+def _places(line: Centreline, structures: np.ndarray, spacing: tuple[float, float]) -> Places:
+    """Centreline coordinates of the structures' pixels; elsewhere, where nobody asks and they cost time, NaN."""
+    along, before = (np.full(structures.shape, np.nan) for _ in range(2))
+    along[structures], before[structures] = line.coordinates(np.argwhere(structures) * spacing)
+    return Places(along, before, float(np.prod(spacing)))
 
 
 def _check_meaning(

@@ -79,7 +79,11 @@ def measure(spine: SpineSlice, levels: Levels | None = None, scan: str = "") -> 
         ValueError: see `find_levels`.
     """
     levels = find_levels(spine) if levels is None else levels
-    shapes = measure_shapes(spine, levels)
+    return table_of(levels, measure_shapes(spine, levels), scan)
+
+
+def table_of(levels: Levels, shapes: Shapes, scan: str = "") -> pd.DataFrame:
+    """The table of `measure` from shapes that were taken before."""
     rows = _Rows(scan, levels, shapes)
     for number in sorted({*levels.bodies, *levels.discs}):
         if number in levels.discs:
@@ -229,13 +233,22 @@ def _scan_rows(levels: Levels, shapes: Shapes, rows: _Rows) -> None:
     rows.add(name, SPINE, {LORDOSIS: angle}, "a single body has no lordosis", of_all=partly)
     if shapes.canal is None:
         return
-    start = shapes.discs[low].posterior_end if low in shapes.discs else shapes.bodies[low].lower[0]
-    ends = [float(levels.line.coordinates(point)[0]) for point in (start, shapes.bodies[high].upper[0])]
+    ends = canal_ends(levels, shapes)
     width, place = shapes.canal.narrowest(*ends)
     if np.isfinite(width):
         level = _nearest_level(place, levels, shapes)
         rows.add(level, CANAL, {NARROWEST_CANAL: width}, of_all=partly)
     rows.add(name, CANAL, {CANAL_AREA: shapes.canal.area(*ends)}, of_all=partly)
+
+
+def canal_ends(levels: Levels, shapes: Shapes) -> tuple[float, float] | None:
+    """mm along the canal from the L5/S1 disc to the top of L1, or as far as is seen; None where no body is measured."""
+    lumbar = [n for n in range(L5, L1 + 1) if n in shapes.bodies]
+    if not lumbar:
+        return None
+    low, high = lumbar[0], lumbar[-1]
+    start = shapes.discs[low].posterior_end if low in shapes.discs else shapes.bodies[low].lower[0]
+    return tuple(float(levels.line.coordinates(point)[0]) for point in (start, shapes.bodies[high].upper[0]))
 
 
 def _nearest_level(along: float, levels: Levels, shapes: Shapes) -> str:

@@ -76,11 +76,8 @@ def _area_behind(vertebrae: np.ndarray, canal: np.ndarray) -> np.ndarray:
     return (vertebrae & (columns < posterior_edge[:, None, :])).sum(axis=(0, 1)).astype(float)
 
 
-def plane_on_image(plane: np.ndarray, index: int, image: sitk.Image) -> sitk.Image:
-    """A plane [z, y] of the RAS+ volume of `image` as its slice `index`, on the grid of `image`; 0 in other slices."""
-    ras = to_ras(image)
-    volume = np.zeros(ras.GetSize()[::-1], plane.dtype)
-    volume[:, :, index] = plane
+def on_image(labels: np.ndarray, image: sitk.Image) -> sitk.Image:
+    """A label map [z, y, x] of the RAS+ volume of `image` on the grid of `image`."""
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    back = sitk.DICOMOrient(Grid.of(ras).image(volume), code)
+    back = sitk.DICOMOrient(Grid.of(to_ras(image)).image(labels), code)
     return Grid.of(image).image(sitk.GetArrayFromImage(back))

@@ -19,6 +19,7 @@ from nnunetv2_diffusion.measures import ANTERIOR_STRIP, POSTERIOR_STRIP, WAIST_S
 STEP = 0.2  # mm between the samples of a field
 _ROUNDS = 6  # of turning a frame until it lies along the endplates
 _TURNED = 1e-3  # radians
+_LEAST = 8  # pixels
 _TERRITORY = 3.0  # mm around a mask that its field may reach
 
 
@@ -133,14 +134,52 @@ def territories(masks: dict[int, np.ndarray], spacing: tuple[float, float]) -> d
 
 def sample(field: np.ndarray, spacing: tuple[float, float], points: np.ndarray) -> np.ndarray:
     """A field [z, y] at points (s, a) in mm, [..., 2]; 0 outside of it."""
-    places = np.moveaxis(points / np.asarray(spacing), -1, 0)
+    return _interpolated(field, np.moveaxis(points / np.asarray(spacing), -1, 0))
+
+
+def _interpolated(field: np.ndarray, places: np.ndarray) -> np.ndarray:
     return map_coordinates(field, places, order=1, mode="constant", cval=0.0, prefilter=False)
 
 
 def outline_in(field: np.ndarray, spacing: tuple[float, float], frame: Frame, half: tuple[float, float]) -> Outline:
     """The outline of a field in a frame, out to `half` (x, y) mm from its origin."""
     x, y = (np.arange(-extent, extent + STEP / 2, STEP) for extent in half)
-    return Outline(frame, x, y, sample(field, spacing, frame.points(x[None, :], y[:, None])) > 0.5)
+    places = np.empty((2, len(y), len(x)))
+    for axis in (0, 1):
+        along_x = (frame.origin[axis] + x * frame.axes[0, axis]) / spacing[axis]
+        np.add(along_x, y[:, None] * (frame.axes[1, axis] / spacing[axis]), out=places[axis])
+    return Outline(frame, x, y, _interpolated(field, places) > 0.5)
+
+
+def outline_about(
+    field: np.ndarray, spacing: tuple[float, float], frame: Frame, inside: np.ndarray, reach: float
+) -> Outline:
+    """The outline of a field in a frame, out to where the structure ends: what lies beyond is empty and costs time.
+
+    Args:
+        field, spacing, frame: as `outline_in`.
+        inside: the places (s, a) of the field's pixels above one half, [n, 2].
+        reach: mm from the frame's origin; the samples lie at whole steps from there, whatever is left out.
+    """
+    needed = np.abs(frame.local(inside)).max(axis=0) + float(np.hypot(*spacing)) + 2 * STEP
+    return outline_in(field, spacing, frame, tuple(reach - np.floor((reach - needed) / STEP) * STEP))
+
+
+def reach_of(inside: np.ndarray) -> float:
+    """How far in mm a structure may reach from its middle, given the places of its pixels [n, 2]."""
+    return float(np.linalg.norm(np.ptp(inside, axis=0))) / 2 + 4.0
+
+
+def pixels_inside(field: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """The places (s, a) in mm, [n, 2], of a field's pixels above one half.
+
+    Raises:
+        ValueError: they are too few for an outline.
+    """
+    inside = np.argwhere(field > 0.5) * spacing
+    if len(inside) < _LEAST:
+        raise ValueError("too small to be measured")
+    return inside
 
 
 def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float) -> Outline:
@@ -154,13 +193,10 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
     Raises:
         ValueError: it has no two endplates, so that nothing can be measured.
     """
-    inside = np.argwhere(field > 0.5) * spacing
-    if len(inside) < 8:
-        raise ValueError("too small to be measured")
-    frame = Frame(inside.mean(axis=0), angle)
-    reach = float(np.linalg.norm(np.ptp(inside, axis=0))) / 2 + 4.0
+    inside = pixels_inside(field, spacing)
+    frame, reach = Frame(inside.mean(axis=0), angle), reach_of(inside)
     for _ in range(_ROUNDS):
-        outline = outline_in(field, spacing, frame, (reach, reach))
+        outline = outline_about(field, spacing, frame, inside, reach)
         (low, low_slope), (high, high_slope) = outline.chord(0), outline.chord(1)
         turn = (np.arctan(low_slope) + np.arctan(high_slope)) / 2
         if not np.isfinite(turn):
@@ -170,4 +206,4 @@ def fitted_outline(field: np.ndarray, spacing: tuple[float, float], angle: float
         frame = Frame(centre, frame.angle + float(turn))
         if abs(turn) < _TURNED:
             break
-    return outline_in(field, spacing, frame, (reach, reach))
+    return outline_about(field, spacing, frame, inside, reach)

@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gallery", type=int, default=60, metavar="N", help="cases in the page's gallery (default: %(default)s)"
     )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="also measure every mask and its reference in mm: errors by level, AUROC for SPIDER's gradings, Dice of "
+        "each vertebra and disc",
+    )
     parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: the processors, at most 8)")
 
 
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
         pfirrmann=args.pfirrmann,
         gallery_cases=args.gallery,
         processes=args.np,
+        measure=args.measure,
     )
     for note in report.results.notes:
         print(f"note: {note}")

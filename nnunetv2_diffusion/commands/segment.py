@@ -50,6 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DICOM series by number (5.2: a stack of it), part of its description or UID; or all (default: the best)",
     )
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="also find levels and measure them in mm, with an interval from the samples (take --samples 16): "
+        "<name>_levels, <name>_measurements.csv",
+    )
+    parser.add_argument(
+        "--structures",
+        nargs="+",
+        metavar="NAME=LABELS",
+        help="with --measure: which of the model's labels are canal, vertebrae and discs, as in canal=1 vertebrae=2 "
+        "discs=3 (default: by their names)",
+    )
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
     parser.add_argument("--overwrite", action="store_true", help="segment also the scans whose results are there")
     parser.add_argument(
@@ -90,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     models = _models(args)
     if args.watch and len(models) > 1:
         raise ValueError("--watch takes one model: start one for each contrast, each with a folder of its own")
+    if args.structures and not args.measure:
+        raise ValueError("--structures is for --measure: add it, or leave --structures out")
     changes = dict(_threshold(text) for text in args.review)
 
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
@@ -136,6 +151,7 @@ def _models(args: argparse.Namespace) -> dict[str, Path]:
 
 def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds) -> tuple[SegmentationModel, Options]:
     """A model, and how to segment with it."""
+    from nnunetv2_diffusion.scans.measuring import measuring_of
     from nnunetv2_diffusion.scans.model import load_model
     from nnunetv2_diffusion.scans.segmentation import Options
 
@@ -146,7 +162,8 @@ def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
     )
-    return model, Options(args.slices, args.save_probabilities, thresholds, progress=True)
+    measuring = measuring_of(model, args.structures) if args.measure else None
+    return model, Options(args.slices, args.save_probabilities, thresholds, progress=True, measuring=measuring)
 
 
 def _threshold(text: str) -> tuple[str, float]:

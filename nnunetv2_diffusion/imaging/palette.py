@@ -11,7 +11,7 @@ import matplotlib as mpl
 from nnunetv2_diffusion.spider import STRUCTURES
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
-INK, AXIS, GRID = "#1b2733", "#9aa5b1", "#d9dfe5"
+INK, PAPER, AXIS, GRID = "#1b2733", "#ffffff", "#9aa5b1", "#d9dfe5"
 WITH, WITHOUT = "#d9822b", "#2f7fc1"
 
 

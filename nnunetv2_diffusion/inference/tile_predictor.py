@@ -88,20 +88,35 @@ class TilePredictor(nnUNetPredictor):
         with nnunets_threads():
             return self._mean_over_folds([self._window.cut(data)], 1, take_samples)[0]
 
-    def predict_slices(self, slices: Iterable[torch.Tensor]) -> Iterator[Fused]:
+    def predict_slices(
+        self, slices: Iterable[torch.Tensor], take_samples: TakeSamples | None = None
+    ) -> Iterator[Fused]:
         """Logits [K, 1, h, w] and maps [M, 1, h, w] of each of the slices [C, 1, h, w], as `predict`'s up to rounding.
 
         Several tiles, also of several slices, go through the network together and share the loading of weights.
+
+        Args:
+            slices: preprocessed.
+            take_samples: is given each slice's probabilities of its samples before its logits are, fold after fold,
+                half precision [folds * S * K, 1, h, w].
         """
         pending: list[TiledVolume] = []
         at_a_time = max(self.tile_batch, TILES_PER_LOADING)
         for data in slices:
             pending.append(self._window.cut(data))
             if sum(len(volume.slicers) for volume in pending) >= at_a_time:
-                yield from self._mean_over_folds(pending, self.tile_batch)
+                yield from self._with_samples(pending, take_samples)
                 pending = []
         if pending:
-            yield from self._mean_over_folds(pending, self.tile_batch)
+            yield from self._with_samples(pending, take_samples)
+
+    def _with_samples(self, volumes: Sequence[TiledVolume], take_samples: TakeSamples | None) -> Iterator[Fused]:
+        drawn: list[torch.Tensor] = []  # by fold, then by volume
+        fused = self._mean_over_folds(volumes, self.tile_batch, None if take_samples is None else drawn.append)
+        for number, one in enumerate(fused):
+            if take_samples is not None:
+                take_samples(torch.cat(drawn[number :: len(volumes)]))
+            yield one
 
     @property
     def _window(self) -> SlidingWindow:

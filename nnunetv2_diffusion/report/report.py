@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunetv2_diffusion.files import write_csv, write_text
 from nnunetv2_diffusion.imaging.drawing import as_svg, save
 from nnunetv2_diffusion.report.gradings import PFIRRMANN_THRESHOLD, check_patients, patient_flags, read_gradings
+from nnunetv2_diffusion.report.measured import measure_cases
 from nnunetv2_diffusion.report.page import render_page
 from nnunetv2_diffusion.report.results import read_results
 from nnunetv2_diffusion.report.section import GALLERY_CASES, Context, Section
@@ -15,6 +16,7 @@ from nnunetv2_diffusion.report.sections import (
     all_cases,
     dice_and_distances,
     gallery,
+    measurements,
     methods,
     model_comparison,
     pathologies,
@@ -32,6 +34,7 @@ SECTIONS = (
     presegmentation,
     pathologies,
     uncertainty,
+    measurements,
     gallery,
     all_cases,
     study,
@@ -51,6 +54,7 @@ def make_report(
     pfirrmann: int = PFIRRMANN_THRESHOLD,
     gallery_cases: int = GALLERY_CASES,
     processes: int | None = None,
+    measure: bool = False,
 ) -> Context:
     """Read, score, test, and write index.html, the csv files and figures/ into `out`.
 
@@ -63,6 +67,7 @@ def make_report(
         pfirrmann: lowest Pfirrmann grade that counts as disc degeneration.
         gallery_cases: how many cases the gallery shows.
         processes: worker processes; None chooses.
+        measure: also measure every mask and its reference, which takes about a fifth of a second each.
 
     Returns:
         what was reported; its `results.notes` are for the reader.
@@ -81,7 +86,8 @@ def make_report(
     if gradings is not None:
         check_patients(evaluated["patient"], patient_flags(gradings, pfirrmann))
     scores = score_cases(found.cases, found.labels, processes)
-    context = Context(found, scores, gradings, pfirrmann, gallery_cases, about)
+    measured = measure_cases(found.cases, found.labels, processes) if measure else None
+    context = Context(found, scores, gradings, pfirrmann, gallery_cases, study=about, measured=measured)
     write_report(context, Path(out))
     return context
 

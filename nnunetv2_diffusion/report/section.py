@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nnunetv2_diffusion.report.gradings import PFIRRMANN_THRESHOLD
+from nnunetv2_diffusion.report.measured import Measured
 from nnunetv2_diffusion.report.results import Results
 from nnunetv2_diffusion.report.studies import Study
 from nnunetv2_diffusion.scoring.cases import Scores
@@ -29,6 +30,7 @@ class Context:
         pfirrmann: the grade from which a disc counts as degenerated.
         gallery_cases: how many cases the gallery shows.
         study: the study that the trainings belong to, or None.
+        measured: every mask measured beside its reference (`measured.measure_cases`), or None.
     """
 
     results: Results
@@ -37,6 +39,7 @@ class Context:
     pfirrmann: int = PFIRRMANN_THRESHOLD
     gallery_cases: int = GALLERY_CASES
     study: Study | None = None
+    measured: Measured | None = None
 
     @cached_property
     def evaluated(self) -> Scores:

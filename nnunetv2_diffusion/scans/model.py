@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, use_processors
 from nnunetv2_diffusion.inference.trained_models import find_folds
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, CONVERSION, channel_names
+from nnunetv2_diffusion.sampling.ensembles import probabilities_to_logits
 
 # nnU-Net's arrays are (z, y, x); a sagittal slice of a volume in RAS+ orientation lies across x.
 SAGITTAL_FIRST = 2
@@ -29,12 +30,16 @@ SAGITTAL_FIRST = 2
 
 @dataclass(frozen=True)
 class PredictedSlice:
-    """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y]."""
+    """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y].
+
+    `samples` holds the probabilities of every sample where they were asked for, fold after fold, [S, K, z, y].
+    """
 
     position: int
     probabilities: np.ndarray
     mask: np.ndarray
     uncertainty: np.ndarray
+    samples: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,11 @@ class SegmentationModel:
             baseline=None if self.baseline is None else self.baseline.hash,
         )
 
+    @property
+    def draws_samples(self) -> bool:
+        """Whether it answers with samples; a plain nnU-Net does not."""
+        return self.predictor.diffusion_network is not None
+
     def remarks(self) -> list[str]:
         """A warning where the model folder does not say how its images were prepared."""
         if CONVERSION in self.predictor.dataset_json:
@@ -87,7 +97,7 @@ class SegmentationModel:
         return ["the model was not trained on images of `spinesegdiff convert`: their preparation is assumed"]
 
     def predict(
-        self, array: np.ndarray, spacing: Sequence[float], positions: Sequence[int]
+        self, array: np.ndarray, spacing: Sequence[float], positions: Sequence[int], samples: bool = False
     ) -> Iterator[PredictedSlice]:
         """Segment slices of an array on the model's grid.
 
@@ -95,6 +105,7 @@ class SegmentationModel:
             array: float32 [z, y, x] in RAS+ orientation, intensities 0 to 255, sagittal slices along x.
             spacing: mm, (z, y, x).
             positions: along x, of the slices to segment.
+            samples: whether to keep every sample; for a model that samples.
         """
         previous = None
         if self.baseline is not None:
@@ -110,8 +121,11 @@ class SegmentationModel:
                 properties.append(slice_properties)
                 yield slice_data
 
-        for number, (logits, uncertainty) in enumerate(self.predictor.predict_slices(data())):
-            yield self._on_grid(positions[number], logits, uncertainty, properties[number])
+        drawn: list[torch.Tensor] = []
+        predicted = self.predictor.predict_slices(data(), drawn.append if samples else None)
+        for number, (logits, uncertainty) in enumerate(predicted):
+            found = self._on_grid(positions[number], logits, uncertainty, properties[number])
+            yield replace(found, samples=self._samples_on_grid(drawn.pop(), properties[number])) if samples else found
 
     def _preprocessed(
         self, array: np.ndarray, previous: np.ndarray | None, spacing: Sequence[float], positions: Sequence[int]
@@ -148,11 +162,24 @@ class SegmentationModel:
         """Undo nnU-Net's resampling, cropping and transposition."""
         predictor = self.predictor
         plans, configuration = predictor.plans_manager, predictor.configuration_manager
-        mask, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, plans, configuration, predictor.label_manager, properties, True, torch.get_num_threads()
-        )
+        mask, probabilities = self._exported(logits, properties)
         maps = maps_on_image_grid(uncertainty, properties, plans, configuration)
         return PredictedSlice(position, probabilities[..., 0], mask[..., 0], maps[0, ..., 0])
+
+    def _samples_on_grid(self, samples: torch.Tensor, properties: dict[str, Any]) -> np.ndarray:
+        """Samples [S * K, 1, h, w] likewise: probabilities [S, K, z, y]."""
+        labels = self.predictor.label_manager
+        each = samples.float().split(labels.num_segmentation_heads)
+        logits = (probabilities_to_logits(sample, labels.has_regions) for sample in each)
+        return np.stack([self._exported(one, properties)[1][..., 0] for one in logits])
+
+    def _exported(self, logits: torch.Tensor, properties: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Mask and probabilities as nnU-Net's export makes them of logits."""
+        predictor = self.predictor
+        managers = predictor.plans_manager, predictor.configuration_manager, predictor.label_manager
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, *managers, properties, True, torch.get_num_threads()
+        )
 
 
 def _slice_of_volume(data: torch.Tensor, properties: dict[str, Any], position: int) -> tuple[torch.Tensor, dict]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import SimpleITK as sitk
 
-from nnunetv2_diffusion.files import staging, write_json
+from nnunetv2_diffusion.files import staging, write_csv, write_json
 from nnunetv2_diffusion.imaging.writing import write_image
+from nnunetv2_diffusion.measures import LEVELS_SUFFIX, MEASUREMENTS_FILE
 from nnunetv2_diffusion.scans.picture import Picture, write_picture
 from nnunetv2_diffusion.scans.sources import ScanSource
 
 # What follows a scan's name in the names of its mask, its map and its probabilities.
-_ADDITIONS = ("", "_uncertainty", "_probabilities")
+_ADDITIONS = ("", "_uncertainty", "_probabilities", LEVELS_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Segmentation:
             have none for the background); 0 where nothing was segmented. None unless asked for.
         report: what is written to <name>.json.
         picture: what the preview shows.
+        levels: uint8 in SPIDER's numbering, see `anatomy.levels.Levels`. None unless asked for, or where the mask could
+            not be measured.
+        measurements: a table of `measures.COLUMNS`; a single row, whose remark says why, where the mask could not be
+            measured. None unless asked for.
     """
 
     mask: sitk.Image
@@ -36,6 +42,8 @@ class Segmentation:
     probabilities: sitk.Image | None
     report: dict[str, Any]
     picture: Picture
+    levels: sitk.Image | None = None
+    measurements: pd.DataFrame | None = None
 
 
 def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str | None) -> None:
@@ -64,20 +72,25 @@ def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str
 
 
 def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str, labels: Mapping[str, Any]) -> None:
-    """Write <name><ending>, <name>_uncertainty<ending>, probabilities if there are any, <name>.png and <name>.json.
+    """Write <name><ending>, <name>_uncertainty<ending>, what else there is of images, <name>.png and <name>.json.
+
+    Measurements, if there are any, go to <name>_measurements.csv.
 
     They are written into a folder beside and then moved, the json last: where it lies, all is there.
 
     Raises:
         OSError: a file cannot be written; none is left then.
     """
-    results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities), strict=True)
+    results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities, found.levels), strict=True)
     images = {f"{name}{addition}{ending}": image for addition, image in results if image is not None}
+    tables = {} if found.measurements is None else {f"{name}_{MEASUREMENTS_FILE}": found.measurements}
     try:
         with staging(folder, f"{name}.json") as stage:
             for file, image in images.items():
                 write_image(image, stage / file)
+            for file, table in tables.items():
+                write_csv(table.assign(scan=name), stage / file)
             write_picture(stage / f"{name}.png", found.picture, labels, title=name)
-            write_json({"files": [*images, f"{name}.png"], **found.report}, stage / f"{name}.json")
+            write_json({"files": [*images, *tables, f"{name}.png"], **found.report}, stage / f"{name}.json")
     except (OSError, RuntimeError) as error:
         raise OSError(f"{folder / name} cannot be written: is the disk full or the folder read-only?") from error

@@ -12,7 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunetv2_diffusion.anatomy.landmarks import Landmarks
 from nnunetv2_diffusion.imaging.palette import structure_colours
+from nnunetv2_diffusion.scans.marks import draw_landmarks
 from nnunetv2_diffusion.scans.review import of_structure
 
 _WHITE_PERCENTILE = 99.5
@@ -23,12 +25,16 @@ _DPI = 100
 
 @dataclass(frozen=True)
 class Picture:
-    """A sagittal slice in RAS+ orientation: image, mask and uncertainty [z, y], and pixel spacing in mm (z, y)."""
+    """A sagittal slice in RAS+ orientation: image, mask and uncertainty [z, y], and pixel spacing in mm (z, y).
+
+    `landmarks` are marked, where it was measured.
+    """
 
     image: np.ndarray
     mask: np.ndarray
     uncertainty: np.ndarray
     spacing: tuple[float, float]
+    landmarks: Landmarks | None = None
 
 
 def write_picture(file: Path, picture: Picture, labels: Mapping[str, Any], title: str) -> None:
@@ -53,6 +59,8 @@ def write_picture(file: Path, picture: Picture, labels: Mapping[str, Any], title
     for axis in axes[:2]:
         axis.imshow(image, cmap="gray", vmax=white, **placed)
     present = _draw_outlines(axes[1], mask, spacing, labels)
+    if picture.landmarks is not None:
+        draw_landmarks(axes[1], picture.landmarks, spacing, width)
     drawn = axes[2].imshow(uncertainty, cmap="magma", vmin=0.0, vmax=1.0, **placed)
     for axis in axes:
         axis.set_axis_off()

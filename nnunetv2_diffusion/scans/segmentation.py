@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.cohort import Work, say_line, work_through
 from nnunetv2_diffusion.scans.finished import request_hash
+from nnunetv2_diffusion.scans.measuring import Measuring, measure_scan, measuring_of, samples_on_scan
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
 from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
 from nnunetv2_diffusion.scans.review import ReviewThresholds
@@ -24,12 +25,13 @@ from nnunetv2_diffusion.scans.summary import describe_model, findings, software,
 
 @dataclass(frozen=True)
 class Options:
-    """How to segment: see `segment`; `progress` shows a bar over the slices in a terminal."""
+    """How to segment: see `segment`; `progress` shows a bar over the slices in a terminal, `measuring` measures."""
 
     slices: str | int = "central"
     probabilities: bool = False
     thresholds: ReviewThresholds = field(default_factory=ReviewThresholds)
     progress: bool = False
+    measuring: Measuring | None = None
 
 
 def segment(
@@ -40,6 +42,8 @@ def segment(
     probabilities: bool = False,
     series: str | None = None,
     thresholds: ReviewThresholds | None = None,
+    measure: bool = False,
+    structures: Sequence[str] | None = None,
 ) -> Segmentation:
     """Segment one scan.
 
@@ -51,6 +55,9 @@ def segment(
         probabilities: also return the probabilities.
         series: which series of a DICOM folder, by number, part of its description or UID.
         thresholds: when a segmentation needs a review.
+        measure: also find levels and measure them, with intervals where the model draws samples.
+        structures: which of the model's labels are canal, vertebrae and discs, as `["canal=1", "vertebrae=2"]`; None
+            takes them by name.
 
     Raises:
         FileNotFoundError: no such scan or model.
@@ -58,7 +65,8 @@ def segment(
     """
     if not isinstance(model, SegmentationModel):
         model = load_model(model)
-    options = Options(slices, probabilities, thresholds or ReviewThresholds())
+    measuring = measuring_of(model, structures) if measure else None
+    options = Options(slices, probabilities, thresholds or ReviewThresholds(), measuring=measuring)
     if isinstance(image, sitk.Image):
         return _segment_scan(scan_from_image(image), None, model, options)
     sources, _ = find_scans(Path(image), series, trained_contrasts(model.predictor.dataset_json))
@@ -152,7 +160,11 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     started = time.perf_counter()
     volume = SagittalVolume.of(scan.volume, model.spacing, model.size)
     indices = slice_indices(options.slices, volume.image)
-    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name)
+    drawn: dict[int, np.ndarray] = {}
+    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name, drawn)
+    measured = None
+    if options.measuring is not None:
+        measured = measure_scan(volume, mask, model, options.measuring, drawn)
     report = {
         "input": name,
         "model": describe_model(model),
@@ -162,7 +174,11 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
         **findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
         "warnings": [*scan.warnings, *volume.remarks(), *model.remarks()],
     }
-    middle = indices[len(indices) // 2]
+    middle, landmarks = indices[len(indices) // 2], None
+    if measured is not None:
+        report["measured"] = measured.report
+        report["warnings"] += measured.warnings
+        middle, landmarks = measured.index if measured.index is not None else middle, measured.landmarks
     image = sitk.GetArrayViewFromImage(volume.image)
     picture = [array[..., middle].copy() for array in (image, mask, uncertainty)]
     heads = None
@@ -171,15 +187,25 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     images = (_on_scan(mask, volume, scan), _on_scan(uncertainty, volume, scan), heads)
     total = time.perf_counter() - started
     report["seconds"] = {"prediction": round(seconds, 3), "total": round(total, 3)}
-    return Segmentation(*images, report, Picture(*picture, volume.image.GetSpacing()[:0:-1]))
+    shown = Picture(*picture, volume.image.GetSpacing()[:0:-1], landmarks)
+    if measured is None:
+        return Segmentation(*images, report, shown)
+    levels = None if measured.levels is None else _on_scan(measured.levels, volume, scan)
+    return Segmentation(*images, report, shown, levels, measured.table.assign(scan=name or ""))
 
 
 def _predict(
-    volume: SagittalVolume, indices: Sequence[int], model: SegmentationModel, options: Options, name: str | None
+    volume: SagittalVolume,
+    indices: Sequence[int],
+    model: SegmentationModel,
+    options: Options,
+    name: str | None,
+    drawn: dict[int, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
     """Mask and uncertainty [z, y, x] and probabilities [K, z, y, x] on the scan's own pixels; seconds of the model.
 
-    The mask is decided on the scan's pixels from interpolated probabilities, so its outlines are smooth there.
+    The mask is decided on the scan's pixels from interpolated probabilities, so its outlines are smooth there. The
+    samples of a single slice that is to be measured go to `drawn`; of several, the one to measure is not known yet.
     """
     shape = volume.image.GetSize()[::-1]
     label_manager = model.predictor.label_manager
@@ -191,7 +217,8 @@ def _predict(
     spacing = volume.grid(0, volume.slices).spacing[::-1]
     positions = [taken.index(index) for index in indices]
     seconds, started = 0.0, time.perf_counter()
-    predicted = model.predict(array, spacing, positions)
+    samples = options.measuring is not None and model.draws_samples and len(positions) == 1
+    predicted = model.predict(array, spacing, positions, samples)
     hidden = None if options.progress else True  # None: shown in a terminal only
     for found in tqdm(predicted, name, len(positions), leave=False, unit="slice", disable=hidden):
         seconds += time.perf_counter() - started
@@ -201,6 +228,8 @@ def _predict(
         uncertainty[..., index] = volume.plane_on_scan(found.uncertainty, index)
         if probabilities is not None:
             probabilities[..., index] = planes
+        if samples:
+            drawn[index] = samples_on_scan(found, volume, index, label_manager)
         started = time.perf_counter()
     return mask, uncertainty, probabilities, seconds
 
