@@ -67,6 +67,12 @@ class Demo:
         """The converted patients that no model was trained on."""
         return self.folder / UNSEEN / DATASET
 
+    @property
+    def record(self) -> dict[str, object]:
+        """What must be the same for an earlier run's steps to count."""
+        patients = {"training": list(self.training), "unseen": list(self.unseen)}
+        return {"data": str(self.data), **patients, "seed": self.seed}
+
     def environment(self) -> dict[str, str]:
         """The environment of every step: nnU-Net's folders below ours, one process for everything on a CPU."""
         own = {name: str(self.folder / name) for name in NNUNET_FOLDERS}
