@@ -14,7 +14,7 @@ from comparison.workspace import TRAINERS_FOLDER
 from nnunetv2_diffusion.demo.cohort import choose_patients
 from nnunetv2_diffusion.demo.output import open_folder
 from nnunetv2_diffusion.demo.rater_run import report
-from nnunetv2_diffusion.demo.rater_scores import measure_cases, training_shares
+from nnunetv2_diffusion.demo.rater_scores import training_shares
 from nnunetv2_diffusion.demo.rater_steps import RaterDemo
 from nnunetv2_diffusion.demo.steps import PHANTOMS
 from nnunetv2_diffusion.nnunet_names import EXTERNAL_TRAINERS
@@ -83,7 +83,6 @@ def measure_seeds(
         demo = SeededDemo(work / f"{SEED}_{seed}", None, training, unseen, seed, device, **options)
         open_folder(demo)
         demo.runner().run(demo.steps())
-        report(demo)
-        tables.append(measure_cases(demo).assign(**{SEED: seed}))
+        tables.append(report(demo).assign(**{SEED: seed}))
         trained.append({SEED: seed, **training_shares(pd.read_csv(demo.folder / PHANTOMS / RATERS_FILE))})
     return pd.concat(tables, ignore_index=True), pd.DataFrame(trained)

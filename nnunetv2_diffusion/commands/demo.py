@@ -31,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the demo."""
-    from nnunetv2_diffusion.demo.rater_run import run_rater_demo
     from nnunetv2_diffusion.demo.run import run_demo
 
     if args.raters is not None:
+        from nnunetv2_diffusion.demo.rater_run import run_rater_demo
+
         _refuse_beside_raters(args)
         options = {"patients": args.patients, "seed": args.seed, "device": args.device, "overwrite": args.overwrite}
         run_rater_demo(args.out, raters=args.raters, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-from nnunetv2_diffusion.demo.cohort import two_folds
 from nnunetv2_diffusion.demo.rater_steps import EVERY_MASK, EVERY_PHANTOM, MIRRORED, UNSEEN_PHANTOMS
 from nnunetv2_diffusion.demo.steps import (
     FOLDS_FILE,
@@ -48,7 +47,8 @@ def open_folder(demo: Demo, overwrite: bool = False) -> None:
         raise FileExistsError(f"{demo.folder} is not empty and holds no demo; name another folder with --out")
     for name in NNUNET_FOLDERS:
         (demo.folder / name).mkdir(parents=True, exist_ok=True)
-    write_json(two_folds(demo.training), demo.folder / FOLDS_FILE)
+    if demo.folds:
+        write_json(demo.folds, demo.folder / FOLDS_FILE)
     write_json(record, path)
 
 

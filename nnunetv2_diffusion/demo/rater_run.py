@@ -68,7 +68,7 @@ def run_rater_demo(
     open_folder(demo, overwrite)
     introduce(demo)
     costs = demo.runner().run(demo.steps())
-    table = report(demo)
+    table = summarise(report(demo))
     seconds, cpu_seconds = (sum(values) for values in zip(*costs.values(), strict=True))
     print(f"\nGeneralised energy distance to the true distribution of masks, {len(demo.unseen)} unseen phantoms:")
     print(as_text(table))
@@ -78,7 +78,7 @@ def run_rater_demo(
 
 
 def report(demo: RaterDemo) -> pd.DataFrame:
-    """Measure every method, write the tables and draw the pictures; returns a row a method."""
+    """Measure every method, write the tables and draw the pictures; returns a row a method and case."""
     cases = measure_cases(demo)
     table = summarise(cases)
     write_csv(cases, demo.folder / CASES_TABLE)
@@ -86,7 +86,7 @@ def report(demo: RaterDemo) -> pd.DataFrame:
     for patient in tqdm(demo.unseen, desc="pictures", unit="case", disable=None):
         _draw_case(demo, patient)
     save_png(draw_frequencies(table), demo.folder / PICTURES / "frequencies.png")
-    return table
+    return cases
 
 
 def _draw_case(demo: RaterDemo, patient: int) -> None:

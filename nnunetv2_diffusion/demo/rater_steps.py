@@ -66,6 +66,11 @@ class RaterDemo(Demo):
         """As the plain demo's, and how many raters there are."""
         return {**super().record, "raters": self.raters}
 
+    @property
+    def folds(self) -> list[dict[str, list[str]]]:
+        """The converter's own five, which keep all raters of a patient together."""
+        return []
+
     def steps(self) -> list[Step]:
         """All steps in order."""
         steps = [*self._data_steps(), *self._planning_steps()]

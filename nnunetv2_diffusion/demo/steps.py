@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_diffusion.demo.cohort import MODALITY, patient_range
+from nnunetv2_diffusion.demo.cohort import MODALITY, patient_range, two_folds
 from nnunetv2_diffusion.demo.models import BASELINE, SMALL, SMALL_IISDM, TIMESTEPS, DemoModel, chosen_models
 from nnunetv2_diffusion.nnunet_names import (
     EXTENSION,
@@ -61,6 +61,11 @@ class Demo:
     def models(self) -> list[DemoModel]:
         """The rows of the table."""
         return chosen_models(self.compare)
+
+    @property
+    def folds(self) -> list[dict[str, list[str]]]:
+        """The folds that the converter is given; none leaves them to it."""
+        return two_folds(self.training)
 
     @property
     def unseen_folder(self) -> Path:

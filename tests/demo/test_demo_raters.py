@@ -75,6 +75,7 @@ def test_training_and_unseen_patients_are_apart(demo: RaterDemo) -> None:
     convert = [shlex.split(step.command) for step in demo.steps() if "convert" in step.command]
     patients = [parse_patients(option(words, "--patients"))[1] for words in convert]
     assert patients == [set(demo.training), set(demo.unseen), set(demo.unseen)]
+    assert "--splits" not in convert[0] and not (demo.folder / "splits.json").exists()
     assert "--out" not in convert[0] and [option(words, "--out") for words in convert[1:]] == ["unseen", "every_mask"]
 
 
