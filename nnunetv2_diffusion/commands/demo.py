@@ -13,6 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spider", metavar="ROOT", help="SPIDER's folder; default: phantoms in SPIDER's layout")
     parser.add_argument("--compare", action="store_true", help="also train IISDM, and draw single samples")
     parser.add_argument(
+        "--raters",
+        type=int,
+        metavar="N",
+        help="phantoms whose N raters differ in known ways: do the samples of a model have the raters' distribution?",
+    )
+    parser.add_argument(
         "--patients",
         type=int,
         metavar="N",
@@ -27,6 +33,13 @@ def run(args: argparse.Namespace) -> None:
     """Run the demo."""
     from nnunetv2_diffusion.demo.run import run_demo
 
+    if args.raters is not None:
+        from nnunetv2_diffusion.demo.rater_run import run_rater_demo
+
+        _refuse_beside_raters(args)
+        options = {"patients": args.patients, "seed": args.seed, "device": args.device, "overwrite": args.overwrite}
+        run_rater_demo(args.out, raters=args.raters, **options)
+        return
     run_demo(
         args.out,
         data=args.spider,
@@ -36,3 +49,9 @@ def run(args: argparse.Namespace) -> None:
         compare=args.compare,
         overwrite=args.overwrite,
     )
+
+
+def _refuse_beside_raters(args: argparse.Namespace) -> None:
+    for flag, given in (("--spider", args.spider), ("--compare", args.compare)):
+        if given:
+            raise ValueError(f"--raters draws phantoms and compares on its own; leave {flag} out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from nnunetv2_diffusion.demo.cohort import two_folds
+from nnunetv2_diffusion.demo.rater_steps import EVERY_MASK, EVERY_PHANTOM, MIRRORED, UNSEEN_PHANTOMS
 from nnunetv2_diffusion.demo.steps import (
     FOLDS_FILE,
     NNUNET_FOLDERS,
@@ -20,7 +20,9 @@ from nnunetv2_diffusion.pipeline.steps import LOGS
 
 RECORD = "demo.json"
 TABLE, PICTURES = "results.csv", "pictures"
+CASES_TABLE = "cases.csv"  # of several raters
 FOLDERS = (*NNUNET_FOLDERS, PHANTOMS, UNSEEN, PREDICTIONS, SAMPLES, SCORES, PICTURES, LOGS)
+RATER_FOLDERS = (UNSEEN_PHANTOMS, EVERY_PHANTOM, EVERY_MASK, MIRRORED)
 
 
 def open_folder(demo: Demo, overwrite: bool = False) -> None:
@@ -34,8 +36,7 @@ def open_folder(demo: Demo, overwrite: bool = False) -> None:
         FileExistsError: the folder holds something else than a demo.
         ValueError: it holds a demo of other patients, data or seed.
     """
-    patients = {"training": list(demo.training), "unseen": list(demo.unseen)}
-    record = {"data": str(demo.data), **patients, "seed": demo.seed}
+    record = demo.record
     path = demo.folder / RECORD
     if path.is_file() and overwrite:
         _remove_everything_of(demo)
@@ -46,12 +47,13 @@ def open_folder(demo: Demo, overwrite: bool = False) -> None:
         raise FileExistsError(f"{demo.folder} is not empty and holds no demo; name another folder with --out")
     for name in NNUNET_FOLDERS:
         (demo.folder / name).mkdir(parents=True, exist_ok=True)
-    write_json(two_folds(demo.training), demo.folder / FOLDS_FILE)
+    if demo.folds:
+        write_json(demo.folds, demo.folder / FOLDS_FILE)
     write_json(record, path)
 
 
 def _remove_everything_of(demo: Demo) -> None:
-    for name in FOLDERS:
+    for name in (*FOLDERS, *RATER_FOLDERS):
         shutil.rmtree(demo.folder / name, ignore_errors=True)
-    for name in (FOLDS_FILE, TABLE, RECORD):
+    for name in (FOLDS_FILE, TABLE, CASES_TABLE, RECORD):
         (demo.folder / name).unlink(missing_ok=True)

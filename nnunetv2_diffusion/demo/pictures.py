@@ -48,13 +48,13 @@ def draw_case(
     highest = max((float(np.percentile(values, 99.5)) for values in maps.values()), default=1.0)
 
     columns = 2 + len(volumes)
-    figure, axes = _canvas(2, columns, picture)
-    for column, (name, outline) in enumerate(
+    figure, axes = canvas(2, columns, picture)
+    for column, (name, shown) in enumerate(
         [("Image", None), ("Reference", cut.cut(truth)), *((name, cut.cut(mask)) for name, mask in volumes.items())]
     ):
-        _show(axes[0, column], picture, name)
-        if outline is not None:
-            _outline(axes[0, column], outline, labels)
+        show(axes[0, column], picture, name)
+        if shown is not None:
+            outline(axes[0, column], shown, labels)
     drawn = None
     for column, name in enumerate(volumes, start=2):
         if name in maps:
@@ -62,7 +62,7 @@ def draw_case(
             drawn = axes[1, column].imshow(maps[name], cmap=UNCERTAINTY_MAP, vmin=0, vmax=max(highest, 1e-6))
     if drawn is not None:
         figure.colorbar(drawn, ax=axes[1, 1], location="right", label="uncertainty, 0 to 1", fraction=0.3)
-    axes[1, 0].legend(handles=_handles(labels), loc="upper left", borderaxespad=0)
+    axes[1, 0].legend(handles=handles(labels), loc="upper left", borderaxespad=0)
     figure.suptitle(title)
     return figure
 
@@ -83,14 +83,14 @@ def draw_samples(
     drawn = {name: [read_volume(path) for path in paths] for name, paths in samples.items()}
     cut = choose_slice(truth, [mask for masks in drawn.values() for mask in masks], scan)
     picture = cut.cut(scan).astype(float)
-    figure, axes = _canvas(len(drawn), 1 + max(len(masks) for masks in drawn.values()), picture)
+    figure, axes = canvas(len(drawn), 1 + max(len(masks) for masks in drawn.values()), picture)
     for row, (name, masks) in enumerate(drawn.items()):
         outlines = [("Reference", truth), *((f"{name}, sample {n}", mask) for n, mask in enumerate(masks, start=1))]
         for column, (heading, mask) in enumerate(outlines):
-            _show(axes[row, column], picture, heading)
-            _outline(axes[row, column], cut.cut(mask), labels)
+            show(axes[row, column], picture, heading)
+            outline(axes[row, column], cut.cut(mask), labels)
     figure.suptitle(title)
-    figure.legend(handles=_handles(labels), loc="outside lower center", ncols=len(labels.structures))
+    figure.legend(handles=handles(labels), loc="outside lower center", ncols=len(labels.structures))
     return figure
 
 
@@ -99,7 +99,8 @@ def save_png(figure: Figure, path: Path) -> None:
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=DPI))
 
 
-def _canvas(rows: int, columns: int, picture: np.ndarray) -> tuple[Figure, np.ndarray]:
+def canvas(rows: int, columns: int, picture: np.ndarray) -> tuple[Figure, np.ndarray]:
+    """A figure and its empty axes [rows, columns], each of the picture's shape."""
     height = PANEL_WIDTH * picture.shape[0] / picture.shape[1]
     figure, axes = panels(rows, columns, (PANEL_WIDTH * columns, (height + 0.35) * rows + 0.4))
     for axis in axes.flat:
@@ -108,20 +109,23 @@ def _canvas(rows: int, columns: int, picture: np.ndarray) -> tuple[Figure, np.nd
     return figure, axes
 
 
-def _show(axis: Axes, picture: np.ndarray, title: str) -> None:
+def show(axis: Axes, picture: np.ndarray, title: str) -> None:
+    """Draw a slice of an image in grey under a title."""
     low, high = np.percentile(picture, (1, 99.5))
     axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
     axis.set_title(title.replace(" + ", "\n+ "), fontsize=mpl.rcParams["axes.titlesize"] - 2 * (len(title) > 20))
 
 
-def _outline(axis: Axes, mask: np.ndarray, labels: LabelScheme) -> None:
+def outline(axis: Axes, mask: np.ndarray, labels: LabelScheme) -> None:
+    """Draw the outlines of a mask's structures over an image."""
     for structure, tint in structure_colours(labels.structures).items():
         inside = labels.mask(mask, structure)
         if inside.any() and not inside.all():
             axis.contour(inside.astype(float), levels=[0.5], colors=[tint], linewidths=1.1)
 
 
-def _handles(labels: LabelScheme) -> list[Line2D]:
+def handles(labels: LabelScheme) -> list[Line2D]:
+    """The entries of a legend of the structures' outlines."""
     return [
         Line2D([], [], color=tint, label=display_name(structure))
         for structure, tint in structure_colours(labels.structures).items()

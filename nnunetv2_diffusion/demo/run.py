@@ -56,12 +56,13 @@ def run_demo(
     training, unseen = choose_patients(data, patients)
     demo = Demo(folder, data, training, unseen, seed, choose_device(device).type, compare)
     open_folder(demo, overwrite)
-    _introduce(demo)
+    introduce(demo)
     costs = demo.runner().run(demo.steps())
     _report(demo, costs)
 
 
-def _introduce(demo: Demo) -> None:
+def introduce(demo: Demo) -> None:
+    """Say on whom it runs, and what to type before a command of it."""
     environment = demo.environment()
     names = sorted(name for name in environment if name.startswith("nnUNet_"))
     kind = "phantoms" if demo.data is None else f"patients of {demo.data}"

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_diffusion.demo.cohort import MODALITY, patient_range
+from nnunetv2_diffusion.demo.cohort import MODALITY, patient_range, two_folds
 from nnunetv2_diffusion.demo.models import BASELINE, SMALL, SMALL_IISDM, TIMESTEPS, DemoModel, chosen_models
 from nnunetv2_diffusion.nnunet_names import (
     EXTENSION,
@@ -63,9 +63,20 @@ class Demo:
         return chosen_models(self.compare)
 
     @property
+    def folds(self) -> list[dict[str, list[str]]]:
+        """The folds that the converter is given; none leaves them to it."""
+        return two_folds(self.training)
+
+    @property
     def unseen_folder(self) -> Path:
         """The converted patients that no model was trained on."""
         return self.folder / UNSEEN / DATASET
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What must be the same for an earlier run's steps to count."""
+        patients = {"training": list(self.training), "unseen": list(self.unseen)}
+        return {"data": str(self.data), **patients, "seed": self.seed}
 
     def environment(self) -> dict[str, str]:
         """The environment of every step: nnU-Net's folders below ours, one process for everything on a CPU."""

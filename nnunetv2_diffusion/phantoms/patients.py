@@ -5,7 +5,7 @@ The images stand in for SPIDER where it is not at hand; nothing learned from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.grid import Grid
 from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.nnunet_names import rated_file_name
-from nnunetv2_diffusion.phantoms.raters import RATERS_FILE, Convention, draw_convention, rater_name, rater_row
+from nnunetv2_diffusion.phantoms.raters import RATERS_FILE, Convention, by_rater, draw_convention, rater_row
 from nnunetv2_diffusion.phantoms.rendering import degrade, render_zones
 from nnunetv2_diffusion.phantoms.spine import DiscFinding, Spine, build_spine, draw_findings
 from nnunetv2_diffusion.spider import (
@@ -123,11 +123,12 @@ def write_phantoms(
     progress: bool = False,
     *,
     raters: int = 0,
+    conventions: Mapping[str, Convention] | None = None,
 ) -> Path:
     """Write `images/`, `masks/`, `overview.csv` and `radiological_gradings.csv`, as SPIDER publishes them.
 
-    With raters, `masks/` also holds `<patient>_<series>__<rater>.mha` of each, and `raters.csv` what they counted in;
-    images and the phantoms' own masks are the same as without.
+    With raters or conventions, `masks/` also holds `<patient>_<series>__<rater>.mha` of each, and `raters.csv` what
+    they counted in; images and the phantoms' own masks are the same as without.
 
     Args:
         folder: where to write; made if missing, files of the same name are replaced.
@@ -136,6 +137,7 @@ def write_phantoms(
         protocol: size and spacing of the volumes.
         progress: show a progress bar.
         raters: how many segment every scan, see `raters`.
+        conventions: by which every scan is segmented, in place of those that raters draw; the keys name the masks.
 
     Returns:
         The folder.
@@ -153,11 +155,12 @@ def write_phantoms(
         spine, findings = make_spine(patient, seed, protocol.height)
         for contrast in CONTRASTS:
             series = Series(patient, contrast, contrast)
-            drawn = draw_conventions(patient, contrast, seed, raters)
-            image, (mask, *others) = make_rated_scan(spine, patient, contrast, seed, protocol, [Convention(), *drawn])
-            for number, (convention, other) in enumerate(zip(drawn, others, strict=True), start=1):
-                write_image(other, folder / MASKS / rated_file_name(series.file_name, rater_name(number)))
-                rated.append(rater_row(series.name, rater_name(number), convention))
+            drawn = conventions or by_rater(draw_conventions(patient, contrast, seed, raters))
+            every = [Convention(), *drawn.values()]
+            image, (mask, *others) = make_rated_scan(spine, patient, contrast, seed, protocol, every)
+            for (rater, convention), other in zip(drawn.items(), others, strict=True):
+                write_image(other, folder / MASKS / rated_file_name(series.file_name, rater))
+                rated.append(rater_row(series.name, rater, convention))
             write_image(image, folder / IMAGES / series.file_name)
             write_image(mask, folder / MASKS / series.file_name)
             overview.append(_overview_row(series, mask, protocol))

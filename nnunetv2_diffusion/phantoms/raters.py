@@ -6,7 +6,9 @@ known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -56,9 +58,29 @@ def draw_convention(rng: np.random.Generator) -> Convention:
     return Convention(**{name: bool(rng.random() < share) for name, share in SHARES.items()})
 
 
+def every_convention() -> dict[str, Convention]:
+    """All eight conventions, named by their choices in the order of `SHARES`: `in_out_in`."""
+    made = {}
+    for choices in itertools.product((True, False), repeat=len(SHARES)):
+        name = "_".join("in" if choice else "out" for choice in choices)
+        made[name] = Convention(**dict(zip(SHARES, choices, strict=True)))
+    return made
+
+
+def probability(convention: Convention) -> float:
+    """How often a rater draws by this convention."""
+    chosen = asdict(convention)
+    return math.prod(share if chosen[name] else 1 - share for name, share in SHARES.items())
+
+
 def rater_name(number: int) -> str:
     """The name of a rater, counted from 1."""
     return f"rater{number}"
+
+
+def by_rater(conventions: Iterable[Convention]) -> dict[str, Convention]:
+    """Conventions keyed by the names of their raters, in order."""
+    return {rater_name(number): convention for number, convention in enumerate(conventions, start=1)}
 
 
 def rater_row(scan: str, rater: str, convention: Convention) -> dict[str, object]:

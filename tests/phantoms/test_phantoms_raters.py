@@ -12,7 +12,12 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunetv2_diffusion.phantoms.patients import Protocol, draw_conventions, make_rated_scan, make_spine, write_phantoms
-from nnunetv2_diffusion.phantoms.raters import SHARES, Convention
+from nnunetv2_diffusion.phantoms.raters import (
+    SHARES,
+    Convention,
+    every_convention,
+    probability,
+)
 from nnunetv2_diffusion.spider import CANAL_VALUE
 
 SMALL = Protocol(in_plane=2.0, rows=140, columns=120, slices=5)
@@ -75,6 +80,29 @@ def test_shares_are_as_stated_and_choices_independent():
     assert drawn.mean().to_dict() == pytest.approx(SHARES, abs=0.03)
     correlation = drawn.corr().to_numpy()
     assert np.abs(correlation - np.eye(3)).max() < 0.06
+
+
+def test_probabilities_of_all_conventions_are_how_often_they_are_drawn():
+    every = every_convention()
+    assert len(set(every.values())) == 8 and sum(map(probability, every.values())) == pytest.approx(1)
+    assert probability(every["in_out_in"]) == pytest.approx(0.5 * 0.3 * 0.3)
+    assert every["in_out_in"] == Convention(endplates=True, bulge=False, epidural_fat=True)
+    drawn = [one for patient in range(1, 701) for one in draw_conventions(patient, "t2", seed=0, raters=3)]
+    for convention in every.values():
+        assert drawn.count(convention) / len(drawn) == pytest.approx(probability(convention), abs=0.02)
+
+
+def test_a_mask_of_each_convention_on_the_same_image(tmp_path: Path):
+    plain = write_phantoms(tmp_path / "plain", [1], protocol=SMALL)
+    every = write_phantoms(tmp_path / "every", [1], protocol=SMALL, conventions=every_convention())
+    image, mask = (Path(part) / "1_t2.mha" for part in ("images", "masks"))
+    assert (every / image).read_bytes() == (plain / image).read_bytes()
+    names = sorted(path.name for path in (every / "masks").glob("1_t2__*"))
+    assert names == sorted(f"1_t2__{name}.mha" for name in every_convention())
+    # The phantoms' own convention gives their own mask.
+    assert (every / "masks" / "1_t2__in_in_out.mha").read_bytes() == (plain / mask).read_bytes()
+    rows = pd.read_csv(every / "raters.csv").set_index(["scan", "rater"])
+    assert rows.loc[("1_t2", "out_in_in")].tolist() == [0, 1, 1]
 
 
 def test_a_rater_depends_on_no_other():

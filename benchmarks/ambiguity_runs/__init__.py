@@ -1,0 +1,1 @@
+"""What ambiguity.py trains and writes."""
