@@ -88,6 +88,12 @@ def _sample(name: str) -> Callable[[Path], None]:
     return write
 
 
+def _read_frames(folder: Path) -> None:
+    from nnunetv2_diffusion.scans.dicom.pixels import PixelFile
+
+    PixelFile(str(folder / "image.dcm")).frame(0)
+
+
 def _write_planned(folder: Path) -> None:
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans((64, 64), 1.0)))
     (folder / "dataset.json").write_text(json.dumps(dataset_json(64, 1.0)))
@@ -186,10 +192,10 @@ TARGETS = {
     "mhd": Target(_image("scan.mhd"), "*.mhd", mutants.mutate_header, _read_images),
     "nrrd": Target(_image("scan.nrrd", True), "*.nrrd", mutants.mutate_header, _read_images),
     "dicom": Target(lambda folder: write_dicom(folder, _scan()), "*.dcm", mutants.mutate_dicom, _read_dicom),
-    "DICOM: JPEG": Target(_sample("JPGExtended.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
-    "DICOM: JPEG-LS": Target(_sample("MR_small_jpeg_ls_lossless.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
-    "DICOM: JPEG 2000": Target(_sample("MR_small_jp2klossless.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
-    "DICOM: RLE": Target(_sample("MR_small_RLE.dcm"), "*.dcm", mutants.mutate_frames, _read_dicom),
+    "DICOM: JPEG": Target(_sample("JPGExtended.dcm"), "*.dcm", mutants.mutate_frames, _read_frames),
+    "DICOM: JPEG-LS": Target(_sample("MR_small_jpeg_ls_lossless.dcm"), "*.dcm", mutants.mutate_frames, _read_frames),
+    "DICOM: JPEG 2000": Target(_sample("MR_small_jp2klossless.dcm"), "*.dcm", mutants.mutate_frames, _read_frames),
+    "DICOM: RLE": Target(_sample("MR_small_RLE.dcm"), "*.dcm", mutants.mutate_frames, _read_frames),
     "plans.json": Target(_write_planned, "nnUNetPlans.json", mutants.mutate_json, _plan),
     "dataset.json": Target(_write_planned, "dataset.json", mutants.mutate_json, _read_labels),
     "splits_final.json": Target(_write_splits, "*.json", mutants.mutate_json, _read_splits),

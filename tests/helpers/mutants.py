@@ -172,10 +172,14 @@ def mutate_dicom(data: bytes, random: Random) -> bytes:
 
 
 def mutate_frames(data: bytes, random: Random) -> bytes:
-    """The compressed frames of a DICOM file, their markers more often than what follows."""
+    """The compressed frames of a DICOM file, mostly of the length that they had, so that a decoder is asked."""
     start = data.index(b"\xe0\x7f\x10\x00")
     start = data.index(b"\xfe\xff\x00\xe0", start + 13) + 8  # behind the table of offsets
-    return data[:start] + mutate_bytes(data[start:], random)
+    frames, end = data[start:-8], data[-8:]
+    changed = mutate_bytes(frames, random)
+    if random.random() < 0.8:
+        changed = changed[: len(frames)].ljust(len(frames), b"\0")
+    return data[:start] + changed + end
 
 
 def mutate_compressed_header(data: bytes, random: Random) -> bytes:
