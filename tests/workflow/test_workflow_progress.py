@@ -78,10 +78,7 @@ def timing(study: Path) -> None:
 
 
 def test_hours_by_hand():
-    """Each epoch is 250 steps and 50 of validation, which take a third: 266.7 steps of 0.36 s, a hundred times."""
-    assert training_hours({"seconds_per_step": 0.36, "epochs": 100}) == pytest.approx(
-        100 * (250 + 50 / 3) * 0.36 / 3600
-    )
+    assert training_hours({"seconds_per_step": 0.36, "steps": 26_000}) == pytest.approx(2.6)
 
 
 def test_costs_of_the_papers_grid(tmp_path: Path):
