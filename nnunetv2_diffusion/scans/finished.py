@@ -25,7 +25,8 @@ def request_hash(model: dict[str, Any], options: Any, ending: str) -> str:
         ending: of the images to write.
     """
     asked = {name: value for name, value in asdict(options).items() if name != "progress"}
-    text = json.dumps({"model": model, "options": asked, "ending": ending}, sort_keys=True, default=repr)
+    # in words, since a calibration has pairs of names as keys, which json does not
+    text = json.dumps({"model": model, "options": repr(asked), "ending": ending}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

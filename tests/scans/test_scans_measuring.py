@@ -163,6 +163,20 @@ def test_a_calibration_beside_the_weights_is_used(folder: Path, scan: sitk.Image
     assert found.report["measured"]["interval"]["calibrated"]
 
 
+def test_what_was_measured_with_this_very_calibration_is_left_alone(folder: Path, scan: sitk.Image, tmp_path: Path):
+    sitk.WriteImage(scan, str(tmp_path / "scan.mha"))
+    arguments = (tmp_path / "scan.mha", tmp_path / "out", "--model", folder, "--measure")
+    written = []
+    try:
+        for factor in (2.0, 2.0, 3.0):
+            write_json(calibration(SAMPLES, factor), folder / CALIBRATION_FILE)
+            assert run(*arguments) == 0
+            written.append((tmp_path / "out" / "scan_measurements.csv").stat().st_mtime_ns)
+    finally:
+        (folder / CALIBRATION_FILE).unlink()
+    assert written[0] == written[1] < written[2]
+
+
 def test_a_damaged_calibration_is_told(folder: Path, scan: sitk.Image, tmp_path: Path, capsys):
     sitk.WriteImage(scan, str(tmp_path / "scan.mha"))
     (folder / CALIBRATION_FILE).write_text('{"interval": [0.05, 0.95]}')
