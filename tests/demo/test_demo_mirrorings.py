@@ -32,5 +32,8 @@ def test_together_they_are_nnunets_mirrored_prediction(tiny: TinyProject, tmp_pa
     alone = probabilities(model, tmp_path / "mirrored", tmp_path / "alone", mirroring=False)
     assert len(alone) == 4
     back = [np.flip(alone[f"case_0_mirrored{n}"], axes) for n, axes in enumerate([(), (1,), (2,), (1, 2)])]
-    assert np.abs(back[0] - back[3]).max() > 1e-3  # the network answers differently to each
-    np.testing.assert_allclose(softmax(np.mean(np.log(back), axis=0), axis=0), together, atol=2e-3)
+    # At the corners nnU-Net's Gaussian is so small that half precision loses digits of the logits.
+    inside = (slice(None), slice(2, -2), slice(2, -2))
+    assert np.abs(back[0] - back[3])[inside].max() > 2e-2  # the network answers differently to each
+    mean = softmax(np.mean(np.log(back), axis=0), axis=0)
+    np.testing.assert_allclose(mean[inside], together[inside], atol=2e-3)
