@@ -12,6 +12,7 @@ from nnunetv2_diffusion.report.gradings import read_gradings
 from nnunetv2_diffusion.report.report import SECTIONS, write_report
 from nnunetv2_diffusion.report.results import read_results
 from nnunetv2_diffusion.report.section import Context
+from nnunetv2_diffusion.report.studies import COLUMNS, Study
 from nnunetv2_diffusion.scoring.cases import score_cases
 
 STAGE = "nnUNetTrainerSpineSegDiffPreSeg__nnUNetPlans__2d_preseg_T30"
@@ -25,7 +26,10 @@ def context(spine_folders) -> Context:
     folders = [spine_folders / name for name in ("nnUNet_results", "nnUNet_preprocessed", "nnUNet_raw")]
     results = read_results([501], *folders)
     gradings = read_gradings(write_gradings(spine_folders / "radiological_gradings.csv", range(1, 11)))
-    return Context(results, score_cases(results.cases, results.labels, progress=False), gradings, gallery_cases=2)
+    job = dict.fromkeys(COLUMNS, "") | {"job": "train-501-nnunet-0", "rule": "train", "state": "running"}
+    study = Study(pd.DataFrame([job]), software={}, data={"files": 1, "sha256": "ab"})
+    scores = score_cases(results.cases, results.labels, progress=False)
+    return Context(results, scores, gradings, gallery_cases=2, study=study)
 
 
 def test_each_section_keeps_to_its_own(context):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from nnunetv2_diffusion.report.section import Context, Section
 
 CSV_FILES = ("study.csv",)
@@ -44,9 +42,3 @@ def section(context: Context) -> Section | None:
             "data": context.study.data,
         },
     )
-
-
-def _named(jobs: pd.DataFrame) -> dict[str, list[str]]:
-    """The jobs that are not finished, by state."""
-    named = {state: jobs.loc[jobs["state"] == state, "job"].tolist() for state in _OTHERS}
-    return {state: names for state, names in named.items() if names}
