@@ -65,6 +65,21 @@ def build_parser() -> argparse.ArgumentParser:
     add("--size", type=int, metavar="PIXELS", help=f"sides of the slices (cpu: {CPU_SIZE}; cuda: {CUDA_SIZE})")
     add("--probe-slices", type=int, default=3, metavar="N", help="held-out slices a fold for the probe (%(default)s)")
     add("--threads", type=int, default=available_threads(), metavar="N", help="of PyTorch (all cores)")
+    _add_comparison(parser)
+    add(
+        "--mri",
+        type=Path,
+        default=HERE.parent.parent / "shared" / "mri",
+        metavar="DIR",
+        help="folder that holds the datasets' folders (../shared/mri, seen from the project)",
+    )
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="where the tables go (results/)")
+    return parser
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Which trainings and predictions are compared, beside the models' own."""
+    add = parser.add_argument
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="of the trainings; each model once a seed (0)")
     add(
         "--variant",
@@ -84,15 +99,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--only-folds", nargs="+", type=int, metavar="F", help="train and measure these alone (all)")
     add("--only-train", action="store_true", help="measure nothing")
-    add(
-        "--mri",
-        type=Path,
-        default=HERE.parent.parent / "shared" / "mri",
-        metavar="DIR",
-        help="folder that holds the datasets' folders (../shared/mri, seen from the project)",
-    )
-    add("--results", type=Path, default=RESULTS, metavar="DIR", help="where the tables go (results/)")
-    return parser
 
 
 def _choices(names: Sequence[str]) -> str:

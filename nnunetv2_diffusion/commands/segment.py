@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="DICOM series by number (5.2: a stack of it), part of its description or UID; or all (default: the best)",
     )
+    _add_results(parser)
+    _add_many_scans(parser)
+    add_sampling_arguments(parser)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    """What is written of a scan."""
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument(
         "--measure",
@@ -64,6 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "discs=3 (default: by their names)",
     )
     parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
+    parser.add_argument(
+        "--review",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="thresholds of the review flag: uncertainty, smallest_piece_mm2, canals, side_border_mm, end_border_mm",
+    )
+
+
+def _add_many_scans(parser: argparse.ArgumentParser) -> None:
+    """How a folder of scans is gone through."""
     parser.add_argument("--overwrite", action="store_true", help="segment also the scans whose results are there")
     parser.add_argument(
         "--exclude",
@@ -88,14 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="slices predicted at a time; default: 4 on a GPU, a cache's fill on a CPU",
     )
-    parser.add_argument(
-        "--review",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="thresholds of the review flag: uncertainty, smallest_piece_mm2, canals, side_border_mm, end_border_mm",
-    )
-    add_sampling_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

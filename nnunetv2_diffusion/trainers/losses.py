@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 from torch.nn import functional as F
 
@@ -62,6 +63,19 @@ class MSEDiceBCELoss(nn.Module):
         self.dice_weight = dice_weight
         self.mask_target = MaskTarget(heads, regions, ignore_label)
         self.dice = MemoryEfficientSoftDiceLoss(batch_dice=batch_dice, do_bg=regions, smooth=1e-5, ddp=ddp)
+
+    @classmethod
+    def planned(cls, trainer: nnUNetTrainer, dice_weight: float) -> MSEDiceBCELoss:
+        """The loss for a trainer's labels, batch Dice as its configuration plans it."""
+        labels = trainer.label_manager
+        return cls(
+            heads=labels.num_segmentation_heads,
+            regions=labels.has_regions,
+            ignore_label=labels.ignore_label,
+            batch_dice=trainer.configuration_manager.batch_dice,
+            ddp=trainer.is_ddp,
+            dice_weight=dice_weight,
+        )
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):

@@ -73,11 +73,4 @@ class nnUNetTrainerSpineSegDiffControl(FiniteLosses, WholeCheckpoints, StudyRuns
             return super().validation_step(batch)
 
     def _build_loss(self) -> torch.nn.Module:
-        return MSEDiceBCELoss(
-            heads=self.label_manager.num_segmentation_heads,
-            regions=self.label_manager.has_regions,
-            ignore_label=self.label_manager.ignore_label,
-            batch_dice=self.configuration_manager.batch_dice,
-            ddp=self.is_ddp,
-            dice_weight=self.settings_of_training.dice_weight,
-        )
+        return MSEDiceBCELoss.planned(self, self.settings_of_training.dice_weight)
