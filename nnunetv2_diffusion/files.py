@@ -173,7 +173,16 @@ def _is_alive(process: int) -> bool:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    return not _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process that the system still lists has ended: in a container without an init nobody asks after it."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return False  # no Linux
+    return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def read_json(path: str | Path, kind: type = dict, *, remedy: str = "restore it") -> Any:

@@ -125,6 +125,20 @@ def test_what_a_living_process_writes_stays(tmp_path: Path):
     assert names(tmp_path) == sorted(path.name for path in left)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no Linux")
+def test_what_a_process_left_goes_though_nobody_asked_how_it_ended(tmp_path: Path):
+    """A zombie, as killed workers stay for ever in a container without an init, still takes signals."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(ended.pid, 0)
+        left_by(tmp_path, ended.pid)
+        files.remove_stale_partials(tmp_path)
+        assert names(tmp_path) == []
+    finally:
+        ended.wait()
+
+
 def test_what_another_machine_left_stays_for_a_day(tmp_path: Path):
     left = left_by(tmp_path, dead_process(), machine="00000000")
     files.remove_stale_partials(tmp_path)

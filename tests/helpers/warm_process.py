@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,7 @@ class Running:
         hangs = self.process.exitcode is None
         _kill_group(self.process.pid)
         self.process.join()
+        _wait_for_group(self.process.pid)
         output = (self.folder / "output").read_text(errors="replace") if (self.folder / "output").exists() else ""
         facts = (self.folder / "facts").read_text().split() if (self.folder / "facts").exists() else (0, 0)
         shutil.rmtree(self.folder)
@@ -194,3 +195,17 @@ class _StepCounter:
 def _kill_group(leader: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _wait_for_group(leader: int) -> None:
+    """A kill takes effect when the system gets round to it: until every process of the group has ended."""
+    while any(state not in "ZX" for group, state in _groups() if group == leader):
+        time.sleep(0.01)
+
+
+def _groups() -> Iterator[tuple[int, str]]:
+    """Every process's group and state."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, group = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:3]
+            yield int(group), state
