@@ -67,7 +67,7 @@ def study(tmp_path: Path, cluster: dict[str, str]) -> Callable:
 
 def ask(cluster: dict[str, str], *words: str) -> str:
     environment = {**os.environ, **cluster}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
@@ -82,6 +82,11 @@ def record(study: Callable, name: str) -> dict:
     return json.loads((study.folder / "jobs" / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def unfinished(study: Callable) -> int:
+    """Of how many jobs that it has begun Snakemake does not know yet that they are finished."""
+    return len(list((study.folder / ".snakemake" / "incomplete").iterdir()))
+
+
 def test_a_job_cancelled_and_snakemake_killed(study: Callable, cluster: dict[str, str]):
     """A training is cancelled and goes on in its next attempt; then Snakemake is killed, and the command runs again."""
     process = study(start, STUB_WAITS=f"{TRAIN}*")
@@ -89,6 +94,7 @@ def test_a_job_cancelled_and_snakemake_killed(study: Callable, cluster: dict[str
     ask(cluster, "scancel", record(study, "train-502-nnunet-1")["slurm_job"])
     until(lambda: Counter(calls(study.folder, "begin"))[TRAIN] == 2, process)
     assert record(study, "train-502-nnunet-1")["attempts"] == 2
+    until(lambda: len(calls(study.folder)) == 8 and unfinished(study) == 1, process)  # all but it and the report
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     ask(cluster, "scancel", "--full", "--user=root")
