@@ -93,7 +93,12 @@ def _parts(model: Path, scan: Path, output: Path, threads: int) -> dict[str, lis
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
     arguments = [model, scan, output, threads]
     told = subprocess.run(
-        [sys.executable, "-c", PARTS, *map(str, arguments)], env=environment, cwd=os.sep, capture_output=True, text=True
+        [sys.executable, "-c", PARTS, *map(str, arguments)],
+        env=environment,
+        cwd=os.sep,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if told.returncode:
         raise RuntimeError(f"the measured process failed: {told.stderr[-500:]}")

@@ -27,7 +27,7 @@ def test_quick_answers_import_nothing_heavy(arguments: list[str]):
         cwd="/",  # the installed package, not the checkout's
         env=command_environment({}),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,11 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
 def test_the_console_script_returns_the_exit_code(tmp_path: Path):
     arguments = ["predict", "-i", tmp_path / "nowhere", "-o", tmp_path / "out", "-d", "1", "-c", "2d"]
     done = subprocess.run(
-        [SCRIPTS / "spinesegdiff", *arguments], env=command_environment({}), capture_output=True, text=True, timeout=300
+        [SCRIPTS / "spinesegdiff", *arguments],
+        env=command_environment({}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("spinesegdiff predict: error: nnUNet_results is not set")

@@ -141,7 +141,7 @@ def test_a_disk_that_fills_up_meanwhile(server, tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
 
     command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd="/", preexec_fn=limit, check=False)
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", cwd="/", preexec_fn=limit, check=False)
     assert "OSError: too little space in" in ended.stderr.splitlines()[-1]
     kept = partial_file(tmp_path / "a").stat().st_size
     assert 1_000_000 <= kept <= 1_200_000

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = {
-    str(path.relative_to(ROOT)): path
-    for folder in ("nnunetv2_diffusion", "dataset_conversion", "benchmarks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+
+
+def python_files(*folders: str) -> dict[str, Path]:
+    return {str(path.relative_to(ROOT)): path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+FILES = python_files("nnunetv2_diffusion", "dataset_conversion", "benchmarks")
+TESTS = python_files("tests")
+# Options of subprocess that leave the encoding to the locale.
+LOCALES = {"te" + "xt", "universal_newlines"}
 # What a string in the code must not spell out, and the one file that may.
 LITERALS = {
     r"_preseg_T": "nnunet_names.py",
@@ -66,6 +71,21 @@ def test_files_are_replaced_in_one_place(name: str):
         if isinstance(node, ast.Call)
     }
     assert name == "nnunetv2_diffusion/files.py" or not called & {"os.replace", "os.rename", "shutil.move"}
+
+
+@pytest.mark.parametrize("name", FILES | TESTS)
+def test_what_a_process_prints_is_read_in_a_named_encoding(name: str):
+    """text=True would read it in the locale's, which may be ASCII, and which a C library may change."""
+    tree = ast.parse((FILES | TESTS)[name].read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg in LOCALES]
+    pairs = [
+        pair
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for pair in zip(node.keys, node.values, strict=True)
+    ]
+    set_to = {(getattr(key, "value", None), getattr(value, "value", None)) for key, value in pairs}
+    assert not set_to & {(name, True) for name in LOCALES}
 
 
 def test_oblique_patients_are_listed_once():

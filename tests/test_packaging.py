@@ -115,7 +115,9 @@ def undeclared_imports(path: Path, declared: set[str]) -> set[str]:
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8", cwd="/"
+    ).stdout
 
 
 class TestInstallation:
@@ -262,5 +264,7 @@ class TestRealMriFixture:
         environment |= {"SPINESEGDIFF_REAL_MRI": str(tmp_path / "nowhere"), "PYTHONPATH": str(ROOT / "tests")}
         environment |= required
         command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
-        finished = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        finished = subprocess.run(
+            command, capture_output=True, encoding="utf-8", env=environment, cwd=tmp_path, check=False
+        )
         assert outcome in finished.stdout.splitlines()[-1]

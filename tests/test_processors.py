@@ -35,7 +35,9 @@ def test_a_process_bound_to_one_processor_takes_one():
         f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
         "from nnunetv2_diffusion.processors import available_processors; print(available_processors())"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout == "1\n"
+    )
 
 
 @pytest.mark.parametrize(("value", "threads"), [("3", 3), ("2,4", 2), ("16", 16), ("", 4), ("0", 4), ("many", 4)])

@@ -258,5 +258,5 @@ def test_a_loss_that_no_trainer_has_any_longer_names_the_remedy(own):
 
 def test_settings_import_no_torch():
     code = "import sys, nnunetv2_diffusion.settings; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd="/")
     assert finished.stdout.split() == ["False", "False"]

@@ -33,7 +33,7 @@ def python(code: str, **environment: str) -> str:
         cwd="/",  # the installed package, not the checkout's
         env=command_environment(environment),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -164,7 +164,7 @@ def _spinesegdiff(*arguments: object, cores: int | None = None) -> None:
     if cores is not None and hasattr(os, "sched_setaffinity"):
         call = f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); {call}"
     command = [sys.executable, "-c", call, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if finished.returncode != 0:
         raise RuntimeError(f"spinesegdiff {arguments[0]} failed: {finished.stderr.strip().splitlines()[-1:]}")
 

@@ -68,7 +68,7 @@ def in_a_fresh_process(script: str, task: dict[str, Any]) -> dict[str, Any]:
         RuntimeError: it failed; with its last words.
     """
     command = [sys.executable, script, "--memory-of", json.dumps(task)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if finished.returncode != 0:
         raise RuntimeError(f"measuring the memory of {task} failed: {finished.stderr.strip()[-2000:]}")
     return json.loads(finished.stdout.strip().splitlines()[-1])

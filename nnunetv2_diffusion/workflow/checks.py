@@ -53,7 +53,7 @@ def _check_slurm(grid: Grid) -> None:
         return
     partition = grid.config.get("cluster", {}).get("partition")
     words = ["sinfo", "--noheader", "--format=%G", *(["--partition", partition] if partition else [])]
-    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    found = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if found.returncode == 0 and "gpu" not in found.stdout:
         where = f"partition {partition}" if partition else "every partition"
         raise RuntimeError(

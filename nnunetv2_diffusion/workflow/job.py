@@ -165,7 +165,14 @@ def _locked(stack: contextlib.ExitStack, path: Path) -> bool:
 def count_gpus() -> int:
     """How many NVIDIA GPUs this machine has, without starting any of their libraries."""
     try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True)
+        listed = subprocess.run(
+            ["nvidia-smi", "--list-gpus"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

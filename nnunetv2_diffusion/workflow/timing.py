@@ -52,7 +52,9 @@ def _in_a_process_of_its_own(study: Path, grid: Grid, dataset: int, model: Model
         environment = {**os.environ, **grid.environment(study), RESULTS: results}
         words = [str(dataset), model.configuration, model.trainer, grid.device, "--steps", str(STEPS)]
         command = [sys.executable, "-m", __name__, *words]
-        ended = subprocess.run(command, env=environment, cwd=study, capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            command, env=environment, cwd=study, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     lines = ended.stdout.splitlines()
     if ended.returncode or not lines:
         reason = (ended.stderr.strip() or ended.stdout.strip() or "it printed nothing").splitlines()[-1]

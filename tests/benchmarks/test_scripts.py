@@ -43,7 +43,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("script", ["inference", "training"])
 def test_help(script: str):
-    told = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", "--help"], capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{script}.py", "--help"], capture_output=True, encoding="utf-8"
+    )
     assert told.returncode == 0
     assert "--results" in told.stdout and "--memory-of" not in told.stdout
 

@@ -147,7 +147,7 @@ class TestWrittenDataset:
         command = [sys.executable, script, spider_folder("1_t2"), "--modality", "T2w", "--out", tmp_path]
         assert subprocess.run(command, check=False).returncode == 0
         assert (tmp_path / "Dataset502_SPIDER_T2w" / "dataset.json").is_file()
-        refused = subprocess.run([*command, "--size", "0"], check=False, capture_output=True, text=True)
+        refused = subprocess.run([*command, "--size", "0"], check=False, capture_output=True, encoding="utf-8")
         assert refused.returncode == 2
         assert "--size 0 is not" in refused.stderr
 

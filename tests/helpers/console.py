@@ -17,7 +17,7 @@ def run(command: str, *arguments: object, timeout: float = 3000, **environment: 
         [COMMANDS / command, *map(str, arguments)],
         env=command_environment(environment),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=timeout,
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -120,7 +120,7 @@ def _wait(ready, folder: Path) -> None:
 
 
 def _output(words: list[str], environment: dict[str, str]) -> str:
-    ended = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    ended = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, encoding="utf-8", check=False)
     return ended.stdout
 
 

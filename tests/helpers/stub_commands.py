@@ -62,7 +62,7 @@ def command(python: Path, *words: object) -> list[str]:
 
 def _options(cwd: Path, environment: dict[str, str]) -> dict:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("nnUNet_", "SLURM_"))}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     return {"cwd": cwd, "env": {**kept, **environment}, **pipes}
 
 

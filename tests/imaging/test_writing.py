@@ -52,6 +52,6 @@ def test_a_disk_that_is_full_meanwhile(tmp_path: Path, name: str):
         "try: write_image(image, sys.argv[1])\nexcept OSError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / name)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     assert output == f"{tmp_path / name} cannot be written: is the disk full or the folder read-only?\n"
     assert files_of(tmp_path) == []

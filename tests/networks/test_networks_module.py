@@ -44,7 +44,7 @@ def test_a_rank_without_a_case_does_not_keep_the_others_waiting(tmp_path: Path):
             cwd=TESTS,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         for rank in range(2)
     ]

@@ -277,7 +277,9 @@ def test_copied_folder_works_in_an_empty_environment(folder, tmp_path, scan):
     copied = shutil.copytree(folder, tmp_path / "somewhere" / "model")
     sitk.WriteImage(scan, str(tmp_path / "scan.mha"))
     command = [sys.executable, "-m", "nnunetv2_diffusion.cli", "segment", "scan.mha", "out", "--model", str(copied)]
-    done = subprocess.run(command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(), capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     mask = sitk.ReadImage(str(tmp_path / "out" / "scan.mha"))
     here = segment(scan, load_model(folder, runtime=CPU)).mask
@@ -295,7 +297,7 @@ def test_zip_of_nnunet_travels(folder, tmp_path, scan):
     for code, arguments, results in ((export, flags, folder.parent.parent), (install, [str(package)], target)):
         command = [sys.executable, "-c", code, *arguments]
         environment["nnUNet_results"] = str(results)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 0, done.stderr
     installed = target / folder.parent.name / folder.name
     masks = [

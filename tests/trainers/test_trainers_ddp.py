@@ -72,7 +72,7 @@ def test_ranks_train_alike_and_validate_fewer_cases_than_ranks(tiny: TinyProject
             cwd=TESTS,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         for rank in range(2)
     ]

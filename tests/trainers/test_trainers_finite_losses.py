@@ -139,7 +139,7 @@ def test_all_ranks_stop_together_or_none(tmp_path: Path):
             cwd=TESTS,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         for rank in range(2)
     ]

@@ -20,7 +20,7 @@ JOB = [sys.executable, "-m", "nnunetv2_diffusion.workflow.job"]
 
 def run(study: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "CUDA_"))}
-    options = {"cwd": study, "env": {**kept, **environment}, "capture_output": True, "text": True}
+    options = {"cwd": study, "env": {**kept, **environment}, "capture_output": True, "encoding": "utf-8"}
     return subprocess.run([*JOB, *words], **options, check=False)
 
 

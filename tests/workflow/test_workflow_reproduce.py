@@ -245,6 +245,6 @@ def test_snakemake_is_missing(spider: Path, tmp_path: Path):
     """As where the extra is not installed: Snakemake cannot be imported."""
     code = "import sys; sys.modules['snakemake'] = None; from nnunetv2_diffusion.cli import main; sys.exit(main())"
     words = [sys.executable, "-c", code, "reproduce", str(spider), "--out", "study"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert "pip install 'nnunetv2-diffusion[grid]'" in done.stderr
