@@ -30,6 +30,8 @@ VALIDATION = "validation"
 VALIDATION_MAPS = "validation_uncertainty"
 # In a folder of masks: their maps, apart since nnU-Net's tools take every image in a folder of masks for a mask.
 MAPS = "uncertainty"
+# Beside the maps: whose answers they compare, samples, folds or mirrorings.
+MEMBERS_FILE = "members.json"
 # In a folder of masks: label maps with one dimension more, the samples, see `samples_file`.
 SAMPLES = "samples"
 TIMING_FILE = "timing.json"

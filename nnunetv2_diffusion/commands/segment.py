@@ -58,6 +58,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     """What is written of a scan."""
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
     parser.add_argument(
+        "--disagreement",
+        action="store_true",
+        help="also write <name>_variance and <name>_mutual_information, of samples or of a plain nnU-Net's folds",
+    )
+    parser.add_argument(
         "--measure",
         action="store_true",
         help="also find levels and measure them in mm, with an interval from the samples (take --samples 16): "
@@ -171,6 +176,7 @@ def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds
         checkpoint=args.chk,
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
+        disagreement=args.disagreement,
     )
     measuring = measuring_of(model, args.structures) if args.measure else None
     return model, Options(args.slices, args.save_probabilities, thresholds, progress=True, measuring=measuring)

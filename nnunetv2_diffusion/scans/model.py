@@ -16,7 +16,6 @@ from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from nnunetv2_diffusion.inference.identity import model_hash
-from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, use_processors
@@ -32,13 +31,15 @@ SAGITTAL_FIRST = 2
 class PredictedSlice:
     """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y].
 
-    `samples` holds the probabilities of every sample where they were asked for, fold after fold, [S, K, z, y].
+    `disagreement` holds the maps DISAGREEMENT, [z, y] each, of a model that was loaded with them, and `samples` the
+    probabilities of every sample where they were asked for, fold after fold, [S, K, z, y].
     """
 
     position: int
     probabilities: np.ndarray
     mask: np.ndarray
     uncertainty: np.ndarray
+    disagreement: tuple[np.ndarray, ...] = ()
     samples: np.ndarray | None = None
 
 
@@ -122,10 +123,12 @@ class SegmentationModel:
                 yield slice_data
 
         drawn: list[torch.Tensor] = []
-        predicted = self.predictor.predict_slices(data(), drawn.append if samples else None)
-        for number, (logits, uncertainty) in enumerate(predicted):
-            found = self._on_grid(positions[number], logits, uncertainty, properties[number])
-            yield replace(found, samples=self._samples_on_grid(drawn.pop(), properties[number])) if samples else found
+        compares = not self.draws_samples and self.predictor.compared is not None
+        predicted = self.predictor.predict_slices(data(), drawn.append if samples or compares else None)
+        for number, (logits, maps) in enumerate(predicted):
+            members = drawn.pop() if samples or compares else None
+            found = self._on_grid(positions[number], logits, maps, members if compares else None, properties[number])
+            yield replace(found, samples=self._samples_on_grid(members, properties[number])) if samples else found
 
     def _preprocessed(
         self, array: np.ndarray, previous: np.ndarray | None, spacing: Sequence[float], positions: Sequence[int]
@@ -157,14 +160,21 @@ class SegmentationModel:
         return item["data"].float(), item["data_properties"]
 
     def _on_grid(
-        self, position: int, logits: torch.Tensor, uncertainty: torch.Tensor, properties: dict[str, Any]
+        self,
+        position: int,
+        logits: torch.Tensor,
+        maps: torch.Tensor,
+        members: torch.Tensor | None,
+        properties: dict[str, Any],
     ) -> PredictedSlice:
         """Undo nnU-Net's resampling, cropping and transposition."""
-        predictor = self.predictor
-        plans, configuration = predictor.plans_manager, predictor.configuration_manager
         mask, probabilities = self._exported(logits, properties)
-        maps = maps_on_image_grid(uncertainty, properties, plans, configuration)
-        return PredictedSlice(position, probabilities[..., 0], mask[..., 0], maps[0, ..., 0])
+        taken = None
+        if members is not None:
+            taken = self.predictor.new_member_maps(properties)
+            taken.add(members)
+        uncertainty, *disagreement = self.predictor.maps_on_image_grid(maps, taken, properties)[..., 0]
+        return PredictedSlice(position, probabilities[..., 0], mask[..., 0], uncertainty, tuple(disagreement))
 
     def _samples_on_grid(self, samples: torch.Tensor, properties: dict[str, Any]) -> np.ndarray:
         """Samples [S * K, 1, h, w] likewise: probabilities [S, K, z, y]."""
@@ -206,6 +216,7 @@ def load_model(
     checkpoint: str = CHECKPOINT,
     sampling: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
+    disagreement: bool = False,
 ) -> SegmentationModel:
     """Load a trained model, once for many scans; no environment variable of nnU-Net is needed.
 
@@ -215,6 +226,7 @@ def load_model(
         checkpoint: file name in each fold's folder.
         sampling: settings in place of the model's own (names of `Sampling`).
         runtime: where and in which portions to compute; None takes the GPU where there is one.
+        disagreement: also make the maps of variance and mutual information.
 
     Raises:
         FileNotFoundError: no model there, or its baseline is missing.
@@ -228,6 +240,7 @@ def load_model(
     # nnU-Net prints which folders it searches for trainers
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = DiffusionPredictor(sampling, runtime=runtime, perform_everything_on_device=False, allow_tqdm=False)
+        predictor.disagreement = disagreement  # made, and written here: not by the plan's writer of images
         predictor.initialize_from_trained_model_folder(folder, folds, checkpoint)
     _check_sagittal(predictor, folder)
     baseline = None

@@ -34,6 +34,11 @@ class Options:
     measuring: Measuring | None = None
 
 
+# On a scan's own pixels: its mask [z, y, x], maps [M, z, y, x] of the predictor's `map_names`, and probabilities
+# [K, z, y, x] where they are asked for.
+Found = tuple[np.ndarray, np.ndarray, "np.ndarray | None"]
+
+
 def segment(
     image: str | Path | sitk.Image,
     model: str | Path | SegmentationModel,
@@ -138,7 +143,7 @@ def work_of(
     """What is done with each scan of a folder; see `segment_files`."""
     if workers < 0:
         raise ValueError(f"the number of scans that are read ahead must be at least 0, not {workers}")
-    described = describe_model(model)
+    described = {**describe_model(model), "maps": model.predictor.map_names}
     return Work(
         lambda scan, name: _segment_scan(scan, name, model, options),
         lambda own: request_hash(described, options, own),
@@ -161,7 +166,8 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     volume = SagittalVolume.of(scan.volume, model.spacing, model.size)
     indices = slice_indices(options.slices, volume.image)
     drawn: dict[int, np.ndarray] = {}
-    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name, drawn)
+    (mask, maps, probabilities), seconds = _predict(volume, indices, model, options, name, drawn)
+    uncertainty = maps[0]
     measured = None
     if options.measuring is not None:
         measured = measure_scan(volume, mask, model, options.measuring, drawn)
@@ -171,6 +177,7 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
         "device": str(model.predictor.device),
         "versions": software(),
         "covered": what_was_covered(volume, indices, model),
+        "maps": {"names": model.predictor.map_names, **model.predictor.described_members()},
         **findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
         "warnings": [*scan.warnings, *volume.remarks(), *model.remarks()],
     }
@@ -184,14 +191,16 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     heads = None
     if probabilities is not None:
         heads = sitk.JoinSeries([_on_scan(head, volume, scan) for head in probabilities])
-    images = (_on_scan(mask, volume, scan), _on_scan(uncertainty, volume, scan), heads)
+    uncertainty_image, *disagreement = (_on_scan(values, volume, scan) for values in maps)
+    images = (_on_scan(mask, volume, scan), uncertainty_image, heads)
     total = time.perf_counter() - started
     report["seconds"] = {"prediction": round(seconds, 3), "total": round(total, 3)}
     shown = Picture(*picture, volume.image.GetSpacing()[:0:-1], landmarks)
     if measured is None:
-        return Segmentation(*images, report, shown)
+        return Segmentation(*images, report, shown, disagreement=tuple(disagreement))
     levels = None if measured.levels is None else _on_scan(measured.levels, volume, scan)
-    return Segmentation(*images, report, shown, levels, measured.table.assign(scan=name or ""))
+    table = measured.table.assign(scan=name or "")
+    return Segmentation(*images, report, shown, levels, table, tuple(disagreement))
 
 
 def _predict(
@@ -201,15 +210,15 @@ def _predict(
     options: Options,
     name: str | None,
     drawn: dict[int, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
-    """Mask and uncertainty [z, y, x] and probabilities [K, z, y, x] on the scan's own pixels; seconds of the model.
+) -> tuple[Found, float]:
+    """What is found on the scan's own pixels, 0 in slices that are not asked for; seconds of the model.
 
     The mask is decided on the scan's pixels from interpolated probabilities, so its outlines are smooth there. The
     samples of a single slice that is to be measured go to `drawn`; of several, the one to measure is not known yet.
     """
     shape = volume.image.GetSize()[::-1]
     label_manager = model.predictor.label_manager
-    mask, uncertainty = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
+    mask, maps = np.zeros(shape, np.uint8), np.zeros((len(model.predictor.map_names), *shape), np.float32)
     heads = label_manager.num_segmentation_heads
     probabilities = np.zeros((heads, *shape), np.float32) if options.probabilities else None
     taken = list(range(volume.slices)) if model.whole_volume else list(indices)
@@ -225,13 +234,14 @@ def _predict(
         index = taken[found.position]
         planes = np.stack([volume.plane_on_scan(head, index) for head in found.probabilities])
         mask[..., index] = label_manager.convert_probabilities_to_segmentation(planes)
-        uncertainty[..., index] = volume.plane_on_scan(found.uncertainty, index)
+        for values, plane in zip(maps, (found.uncertainty, *found.disagreement), strict=True):
+            values[..., index] = volume.plane_on_scan(plane, index)
         if probabilities is not None:
             probabilities[..., index] = planes
         if samples:
             drawn[index] = samples_on_scan(found, volume, index, label_manager)
         started = time.perf_counter()
-    return mask, uncertainty, probabilities, seconds
+    return (mask, maps, probabilities), seconds
 
 
 def _on_scan(array: np.ndarray, volume: SagittalVolume, scan: Scan) -> sitk.Image:
