@@ -190,6 +190,28 @@ def nnunet_folder(variable: str) -> Path:
     return Path(value)
 
 
+def model_folder(dataset: str, name: ModelName) -> Path:
+    """nnU-Net's results folder of a trained model.
+
+    Args:
+        dataset: its number or name.
+        name: of the model.
+
+    Raises:
+        FileNotFoundError: nothing was trained under these names.
+        ValueError: nnUNet_results is not set, `dataset` names none, or several datasets share the number.
+    """
+    results = nnunet_folder(RESULTS)
+    of_dataset = dataset_folder(dataset, results)
+    if of_dataset is None:
+        raise FileNotFoundError(f"{results} holds no models of dataset {dataset}; train one first")
+    folder = of_dataset / str(name)
+    if not folder.is_dir():
+        trained = ", ".join(path.name for path in model_folders(of_dataset))
+        raise FileNotFoundError(f"{folder} does not exist; trained so far: {trained or 'nothing'}")
+    return folder
+
+
 def optional_nnunet_folder(variable: str) -> Path | None:
     """As `nnunet_folder`, but None where the variable is not set or names no folder."""
     value = os.environ.get(variable)

@@ -22,6 +22,8 @@ from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, use_pro
 from nnunetv2_diffusion.inference.trained_models import find_folds
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, CONVERSION, channel_names
 from nnunetv2_diffusion.sampling.ensembles import probabilities_to_logits
+from nnunetv2_diffusion.scoring.labels import label_scheme
+from nnunetv2_diffusion.scoring.overlaps import Overlaps, overlaps_of
 
 # nnU-Net's arrays are (z, y, x); a sagittal slice of a volume in RAS+ orientation lies across x.
 SAGITTAL_FIRST = 2
@@ -32,7 +34,8 @@ class PredictedSlice:
     """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y].
 
     `disagreement` holds the maps DISAGREEMENT, [z, y] each, of a model that was loaded with them, and `samples` the
-    probabilities of every sample where they were asked for, fold after fold, [S, K, z, y].
+    probabilities of every sample where they were asked for, fold after fold, [S, K, z, y]. `overlaps` compares the
+    samples of a model that draws some, on its own pixels.
     """
 
     position: int
@@ -41,6 +44,7 @@ class PredictedSlice:
     uncertainty: np.ndarray
     disagreement: tuple[np.ndarray, ...] = ()
     samples: np.ndarray | None = None
+    overlaps: Overlaps | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,13 @@ class SegmentationModel:
                 yield slice_data
 
         drawn: list[torch.Tensor] = []
-        compares = not self.draws_samples and self.predictor.compared is not None
-        predicted = self.predictor.predict_slices(data(), drawn.append if samples or compares else None)
+        plainly = not self.draws_samples and self.predictor.compared is not None
+        predicted = self.predictor.predict_slices(data(), drawn.append if plainly or self.draws_samples else None)
         for number, (logits, maps) in enumerate(predicted):
-            members = drawn.pop() if samples or compares else None
-            found = self._on_grid(positions[number], logits, maps, members if compares else None, properties[number])
+            members = drawn.pop() if drawn else None
+            found = self._on_grid(positions[number], logits, maps, members if plainly else None, properties[number])
+            if self.draws_samples:
+                found = replace(found, overlaps=self._overlaps(members))
             yield replace(found, samples=self._samples_on_grid(members, properties[number])) if samples else found
 
     def _preprocessed(
@@ -182,6 +188,13 @@ class SegmentationModel:
         each = samples.float().split(labels.num_segmentation_heads)
         logits = (probabilities_to_logits(sample, labels.has_regions) for sample in each)
         return np.stack([self._exported(one, properties)[1][..., 0] for one in logits])
+
+    def _overlaps(self, samples: torch.Tensor) -> Overlaps:
+        """How far samples [S * K, 1, h, w] agree as masks on the model's own pixels."""
+        labels = self.predictor.label_manager
+        each = samples.float().split(labels.num_segmentation_heads)
+        masks = [np.asarray(labels.convert_probabilities_to_segmentation(sample)) for sample in each]
+        return overlaps_of(np.stack(masks), label_scheme(self.predictor.dataset_json["labels"]))
 
     def _exported(self, logits: torch.Tensor, properties: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Mask and probabilities as nnU-Net's export makes them of logits."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.files import staging, write_csv, write_json
@@ -16,6 +15,9 @@ from nnunetv2_diffusion.inference.tile_predictor import DISAGREEMENT
 from nnunetv2_diffusion.measures import LEVELS_SUFFIX, MEASUREMENTS_FILE
 from nnunetv2_diffusion.scans.picture import Picture, write_picture
 from nnunetv2_diffusion.scans.sources import ScanSource
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What follows a scan's name in the names of its mask, its map and its probabilities.
 _DISAGREEMENT = tuple(f"_{name}" for name in DISAGREEMENT)
