@@ -30,6 +30,8 @@ VALIDATION = "validation"
 VALIDATION_MAPS = "validation_uncertainty"
 # In a folder of masks: their maps, apart since nnU-Net's tools take every image in a folder of masks for a mask.
 MAPS = "uncertainty"
+# Beside the maps: whose answers they compare, samples, folds or mirrorings.
+MEMBERS_FILE = "members.json"
 # In a folder of masks: label maps with one dimension more, the samples, see `samples_file`.
 SAMPLES = "samples"
 TIMING_FILE = "timing.json"
@@ -186,6 +188,28 @@ def nnunet_folder(variable: str) -> Path:
     if not Path(value).is_dir():
         raise FileNotFoundError(f"{variable} names {value}, which is no folder")
     return Path(value)
+
+
+def model_folder(dataset: str, name: ModelName) -> Path:
+    """nnU-Net's results folder of a trained model.
+
+    Args:
+        dataset: its number or name.
+        name: of the model.
+
+    Raises:
+        FileNotFoundError: nothing was trained under these names.
+        ValueError: nnUNet_results is not set, `dataset` names none, or several datasets share the number.
+    """
+    results = nnunet_folder(RESULTS)
+    of_dataset = dataset_folder(dataset, results)
+    if of_dataset is None:
+        raise FileNotFoundError(f"{results} holds no models of dataset {dataset}; train one first")
+    folder = of_dataset / str(name)
+    if not folder.is_dir():
+        trained = ", ".join(path.name for path in model_folders(of_dataset))
+        raise FileNotFoundError(f"{folder} does not exist; trained so far: {trained or 'nothing'}")
+    return folder
 
 
 def optional_nnunet_folder(variable: str) -> Path | None:

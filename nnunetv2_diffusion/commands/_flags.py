@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, PLANS, SAMPLES, SPINESEGDIFF, ModelName, default_trainer
+from nnunetv2_diffusion.nnunet_names import (
+    CHECKPOINT,
+    PLANS,
+    SAMPLES,
+    SPINESEGDIFF,
+    ModelName,
+    default_trainer,
+    model_folder,
+)
 from nnunetv2_diffusion.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -90,10 +98,8 @@ def named_model(args: argparse.Namespace) -> Path:
     """The folder of the model that -d, -c, -tr and -p name; without -tr of the trainer of such configurations.
 
     Raises:
-        FileNotFoundError, ValueError: see `trained_models.model_folder`.
+        FileNotFoundError, ValueError: see `nnunet_names.model_folder`.
     """
-    from nnunetv2_diffusion.inference.trained_models import model_folder
-
     return model_folder(args.d, ModelName(args.tr or default_trainer(args.c), args.p, args.c))
 
 

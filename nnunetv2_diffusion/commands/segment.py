@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,12 @@ from nnunetv2_diffusion.commands._flags import (
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.scans.model import SegmentationModel
-    from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options
 
 CONTRASTS = ("T1=", "T2=")
 FORMATS = ("nii.gz", "mha", "nrrd")
+# What a result depends on beside the model, its folds and the sampling.
+_ASKED = ("slices", "save_probabilities", "disagreement", "measure", "structures", "review", "precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_results(parser: argparse.ArgumentParser) -> None:
     """What is written of a scan."""
     parser.add_argument("--save-probabilities", action="store_true", help="also write <name>_probabilities")
+    parser.add_argument(
+        "--disagreement",
+        action="store_true",
+        help="also write <name>_variance and <name>_mutual_information, of samples or of a plain nnU-Net's folds",
+    )
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -118,32 +125,60 @@ def run(args: argparse.Namespace) -> int:
     changes = dict(_threshold(text) for text in args.review)
 
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
-    from nnunetv2_diffusion.scans.review import ReviewThresholds
-    from nnunetv2_diffusion.scans.segmentation import segment_files
-    from nnunetv2_diffusion.scans.sharing import Share
 
     excluded = rejected_scans(args.exclude) if args.exclude else ()
-    thresholds = ReviewThresholds().updated(changes)
-    how = {
-        "series": args.series,
-        "ending": None if args.format is None else f".{args.format}",
-        "workers": args.np,
-        "excluded": excluded,
-    }
+    ending = None if args.format is None else f".{args.format}"
     if args.watch:
-        from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
-
-        with stopped_by_signals() as stop:
-            watch_folder(args.input, args.output, *_loaded(args, *models.values(), thresholds), stop, **how)
+        _watch(args, *models.values(), changes, series=args.series, ending=ending, excluded=excluded)
         return 0
     failures = []
     for contrast, folder in models.items():
-        share = Share(contrast, tuple(models)) if contrast else None
-        loaded = _loaded(args, folder, thresholds)
-        failures += segment_files(args.input, args.output, *loaded, overwrite=args.overwrite, share=share, **how)
+        failures += _segment(args, folder, changes, contrast, tuple(models), excluded, ending)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _segment(
+    args: argparse.Namespace,
+    folder: Path,
+    changes: dict[str, float],
+    contrast: str,
+    contrasts: tuple[str, ...],
+    excluded: Collection[str],
+    ending: str | None,
+) -> list[str]:
+    """The scans that are a model's; a sentence for each failure. PyTorch is loaded where there is something to do."""
+    from nnunetv2_diffusion.scans.resuming import Asked, all_finished
+    from nnunetv2_diffusion.scans.sharing import Share
+
+    how = {
+        "series": args.series,
+        "ending": ending,
+        "excluded": excluded,
+        "share": Share(contrast, contrasts) if contrast else None,
+    }
+    words = {name: getattr(args, name) for name in _ASKED}
+    asked = Asked(folder, args.f and tuple(args.f), args.chk, {**words, "sampling": sampling_overrides(args)})
+    said = None if args.overwrite else all_finished(Path(args.input), Path(args.output), asked, **how)
+    if said is not None:
+        for line in said:
+            print(line, flush=True)
+        return []
+
+    from nnunetv2_diffusion.scans.segmentation import segment_files
+
+    loaded = _loaded(args, folder, changes)
+    return segment_files(
+        args.input, args.output, *loaded, overwrite=args.overwrite, workers=args.np, asked=asked, **how
+    )
+
+
+def _watch(args: argparse.Namespace, folder: Path, changes: dict[str, float], **how) -> None:
+    from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
+
+    with stopped_by_signals() as stop:
+        watch_folder(args.input, args.output, *_loaded(args, folder, changes), stop, workers=args.np, **how)
 
 
 def _models(args: argparse.Namespace) -> dict[str, Path]:
@@ -159,20 +194,26 @@ def _models(args: argparse.Namespace) -> dict[str, Path]:
     return models
 
 
-def _loaded(args: argparse.Namespace, folder: Path, thresholds: ReviewThresholds) -> tuple[SegmentationModel, Options]:
-    """A model, and how to segment with it."""
-    from nnunetv2_diffusion.scans.measuring import measuring_of
+def _loaded(args: argparse.Namespace, folder: Path, changes: dict[str, float]) -> tuple[SegmentationModel, Options]:
+    """A model, and how to segment with it; `changes` are those of the thresholds."""
     from nnunetv2_diffusion.scans.model import load_model
+    from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options
 
+    thresholds = ReviewThresholds().updated(changes)
     model = load_model(
         folder,
         folds=args.f,
         checkpoint=args.chk,
         sampling=sampling_overrides(args),
         runtime=runtime_of(args, slice_batch=args.slice_batch),
+        disagreement=args.disagreement,
     )
-    measuring = measuring_of(model, args.structures) if args.measure else None
+    measuring = None
+    if args.measure:
+        from nnunetv2_diffusion.scans.measuring import measuring_of
+
+        measuring = measuring_of(model, args.structures)
     return model, Options(args.slices, args.save_probabilities, thresholds, progress=True, measuring=measuring)
 
 

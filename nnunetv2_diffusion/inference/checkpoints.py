@@ -21,12 +21,13 @@ from nnunetv2_diffusion.files import is_whole_archive
 ENTRIES = ("network_weights", "trainer_name", "init_args")
 
 
-def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, trust: bool = False, remedy: str = "allow it with --trust") -> dict[str, Any]:
     """nnU-Net's checkpoint in main memory.
 
     Args:
         path: the .pth file.
         trust: let the file run whatever code it holds; for files of known origin alone.
+        remedy: what to do about a file of known origin that holds more than weights, in the words that end a sentence.
 
     Raises:
         ValueError: the file is damaged, no checkpoint of nnU-Net, or holds more than weights and settings.
@@ -45,7 +46,7 @@ def load_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
             ) from error
         raise ValueError(
             f"{path} holds more than weights and settings ({code[1]}) and could run code when it is opened; "
-            "it was not opened. Where you know its origin, allow it with --trust"
+            f"it was not opened. Where you know its origin, {remedy}"
         ) from error
     if zipfile.is_zipfile(path) and not is_whole_archive(path):
         raise ValueError(f"{path} is damaged, as its checksums show; copy it again")

@@ -47,15 +47,8 @@ def is_written(output: str, endings: Sequence[str], map_names: Sequence[str], sa
     return all(file.is_file() for file in files)
 
 
-def write_maps(
-    maps: torch.Tensor,
-    names: Sequence[str],
-    case: PreparedCase,
-    plans_manager: PlansManager,
-    configuration_manager: ConfigurationManager,
-) -> None:
-    """Write a case's maps [M, z, y, x] on the preprocessed grid, one name each, onto its image's grid."""
-    arrays = maps_on_image_grid(maps, case.properties, plans_manager, configuration_manager)
+def write_maps(arrays: Sequence[np.ndarray], names: Sequence[str], case: PreparedCase) -> None:
+    """Write a case's maps [M, slices, rows, columns] on its image's grid, one name each."""
     for name, values in zip(names, arrays, strict=True):
         write_map(values, case.properties, map_file(case.output, name))
 

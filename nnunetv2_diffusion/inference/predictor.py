@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
@@ -16,20 +17,28 @@ from torch._dynamo import OptimizedModule
 
 from nnunetv2_diffusion.files import write_json
 from nnunetv2_diffusion.inference.input_images import case_files, is_whole_mask
-from nnunetv2_diffusion.inference.maps import PreparedCase, check_reader_writer, is_written, write_maps
+from nnunetv2_diffusion.inference.maps import (
+    PreparedCase,
+    check_reader_writer,
+    is_written,
+    maps_on_image_grid,
+    write_maps,
+)
+from nnunetv2_diffusion.inference.member_maps import MemberMaps
 from nnunetv2_diffusion.inference.preprocessing import Preprocessing
 from nnunetv2_diffusion.inference.processes import Processes
 from nnunetv2_diffusion.inference.runtime import Runtime
 from nnunetv2_diffusion.inference.samples import SampleMasks
-from nnunetv2_diffusion.inference.tile_predictor import TilePredictor
+from nnunetv2_diffusion.inference.tile_predictor import FOLDS, MIRRORINGS, TilePredictor
 from nnunetv2_diffusion.inference.trained_models import check_model_folder, read_model
-from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, PLANS_FILE, TIMING_FILE
+from nnunetv2_diffusion.nnunet_names import CHECKPOINT, DATASET_FILE, MAPS, MEMBERS_FILE, PLANS_FILE, TIMING_FILE
 
 
 class DiffusionPredictor(TilePredictor):
     """Predicts as nnU-Net does, with the same masks; for our trainers the sampling can be set and maps be written.
 
-    It also takes a model of a plain nnU-Net trainer, 2-D or 3-D, whose uncertainty is the entropy of its softmax.
+    It also takes a model of a plain nnU-Net trainer, 2-D or 3-D: its uncertainty is the entropy of its softmax, of
+    several folds that of their mean, and its folds disagree, or the mirrorings of a single one.
 
     Args:
         sampling: sampling settings that replace the model's (names of `Sampling`).
@@ -40,7 +49,6 @@ class DiffusionPredictor(TilePredictor):
         **kwargs: those of nnUNetPredictor, without the device.
 
     Attributes:
-        map_names: the maps that `predict` returns, in their order.
         seconds, slices: what all predictions took together.
 
     Raises:
@@ -98,10 +106,14 @@ class DiffusionPredictor(TilePredictor):
     def _configure_sampling(self) -> None:
         network = self.diffusion_network
         if network is None:
-            flags = {"disagreement": self.disagreement, "save_samples": self.save_samples}
-            named = ", ".join([*self.overrides, *(name for name, given in flags.items() if given)])
+            named = ", ".join([*self.overrides, *["save_samples"] * self.save_samples])
             if named:
                 raise ValueError(f"{self.trainer_name} does not sample, so it has no {named}; leave these flags out")
+            if self.disagreement and self.members is None:
+                raise ValueError(
+                    f"{self.trainer_name} answers once with one fold and without mirroring, so nothing disagrees: take "
+                    "several folds, allow mirroring, or leave --disagreement out"
+                )
             return
         if not self.use_mirroring:
             self.overrides["mirror_samples"] = False
@@ -148,14 +160,37 @@ class DiffusionPredictor(TilePredictor):
         written = case.output is not None
         managers = self.plans_manager, self.configuration_manager
         samples = SampleMasks(case, *managers, self.label_manager) if self.save_samples and written else None
-        logits, maps = self.predict(case.data, None if samples is None else samples.add)
+        members = self.new_member_maps(case.properties) if self.writes_maps and written else None
+        taking = samples or members
+        logits, maps = self.predict(case.data, None if taking is None else taking.add)
         if self.writes_maps and written:
-            write_maps(maps, self.map_names, case, *managers)
+            write_maps(self.maps_on_image_grid(maps, members, case.properties), self.map_names, case)
+            write_json(self.described_members(), Path(case.output).parent / MAPS / MEMBERS_FILE)
         if samples is not None:
             samples.write()
         if written:  # before the mask, so that none lies there without
             write_json(self.timing(), Path(case.output).parent / TIMING_FILE)
         return logits
+
+    def new_member_maps(self, properties: dict[str, Any]) -> MemberMaps | None:
+        """What takes in the members of a case whose maps are made of them; None for our models, which make their own,
+        and for a single fold whose mirrorings are not to be compared."""
+        if self.compared in (FOLDS, MIRRORINGS):
+            return MemberMaps(properties, self.plans_manager, self.configuration_manager, self.label_manager)
+        return None
+
+    def maps_on_image_grid(
+        self, maps: torch.Tensor, members: MemberMaps | None, properties: dict[str, Any]
+    ) -> np.ndarray:
+        """The maps of `map_names` on a case's image grid, float32 [M, slices, rows, columns], given those of `predict`
+        and its members if they were taken. The uncertainty of a single fold is that of its softmax in any case."""
+        plain = maps_on_image_grid(maps, properties, self.plans_manager, self.configuration_manager)
+        if members is None:
+            return plain
+        found = members.maps()
+        if self.compared == MIRRORINGS:
+            found["uncertainty"] = plain[0]
+        return np.stack([found[name] for name in self.map_names])
 
     def _manage_input_and_output_lists(
         self, images, outputs, previous=None, overwrite=True, part_id=0, num_parts=1, save_probabilities=False

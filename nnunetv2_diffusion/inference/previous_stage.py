@@ -38,7 +38,10 @@ def baseline_folder(model_folder: Path, configuration_name: str) -> Path:
     plans = PlansManager(read_json(model_folder / PLANS_FILE, remedy="copy the model's folder again"))
     configuration = plans.get_configuration(configuration_name).configuration
     if configuration.get("previous_stage") is None or "pre_segmentation" not in configuration:
-        raise ValueError(f"{configuration_name} of {model_folder} is no pre-segmentation stage")
+        raise ValueError(
+            f"{configuration_name} of {model_folder} is no pre-segmentation stage, whose previous stage would be run "
+            "first: give its masks to `spinesegdiff predict` by -prev_stage_predictions"
+        )
     trainer = configuration["pre_segmentation"]["previous_trainer"]
     folder = model_folder.parent / str(ModelName(trainer, plans.plans_name, configuration["previous_stage"]))
     if not folds_with(folder, CHECKPOINT):

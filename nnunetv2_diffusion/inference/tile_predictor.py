@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -15,27 +17,29 @@ from torch._dynamo import OptimizedModule
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, nnunets_threads
 from nnunetv2_diffusion.inference.window import Prediction, SlidingWindow, TiledVolume
 from nnunetv2_diffusion.networks import DiffusionNetwork
+from nnunetv2_diffusion.nnunet_names import SAMPLES
 from nnunetv2_diffusion.sampling.chunks import cpu_batch_size
 from nnunetv2_diffusion.sampling.ensembles import total_entropy
 
 GPU_TILES = 4
 TILES_PER_LOADING = 4  # of a fold's weights
 UNCERTAINTY, DISAGREEMENT = ("uncertainty",), ("variance", "mutual_information")
+FOLDS, MIRRORINGS = "folds", "mirrorings"
 
 Fused = tuple[torch.Tensor, torch.Tensor]  # logits and maps
-TakeSamples = Callable[[torch.Tensor], None]
+TakeMembers = Callable[[torch.Tensor], None]
 
 
 class TilePredictor(nnUNetPredictor):
     """nnU-Net's predictor as far as files do not matter; see `DiffusionPredictor`.
 
     Args:
-        disagreement: also give the variance over samples and the mutual information.
+        disagreement: also give the variance over members and the mutual information.
         runtime: where and in which portions to compute.
         **kwargs: those of nnUNetPredictor, without the device.
 
     Attributes:
-        map_names: the maps that `predict` returns, in their order.
+        disagreement: as given; it may be changed until the model is initialized.
         seconds, slices: what all predictions took together.
 
     Raises:
@@ -48,7 +52,6 @@ class TilePredictor(nnUNetPredictor):
         if not 0 < self.tile_step_size <= 1:
             raise ValueError(f"-step_size must be above 0 and at most 1, not {self.tile_step_size:g}")
         self.disagreement = disagreement
-        self.map_names = [*UNCERTAINTY, *(DISAGREEMENT if disagreement else ())]
         self.seconds = 0.0
         self.slices = 0
 
@@ -63,6 +66,44 @@ class TilePredictor(nnUNetPredictor):
         return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
 
     @property
+    def map_names(self) -> list[str]:
+        """The maps of a case, in their order."""
+        return [*UNCERTAINTY, *(DISAGREEMENT if self.disagreement else ())]
+
+    @property
+    def _folds(self) -> int:
+        return len(self.list_of_parameters or [None])
+
+    @property
+    def _mirrorings(self) -> int:
+        return 2 ** len(self.allowed_mirroring_axes or ()) if self.use_mirroring else 1
+
+    @property
+    def members(self) -> str | None:
+        """What answers differently: the samples of our models; a plain nnU-Net's folds, or of a single one the
+        mirrorings; None where there is nothing but one answer."""
+        if self.diffusion_network is not None:
+            return SAMPLES
+        if self._folds > 1:
+            return FOLDS
+        return MIRRORINGS if self._mirrorings > 1 else None
+
+    @property
+    def compared(self) -> str | None:
+        """The members that the maps compare: mirrorings for disagreement alone."""
+        return self.members if self.members != MIRRORINGS or self.disagreement else None
+
+    def described_members(self) -> dict[str, Any]:
+        """For a json file: the members that the maps compare, how many they are (of samples: in each fold), and how
+        many folds there are."""
+        network = self.diffusion_network
+        number = self._folds if self.compared == FOLDS else self._mirrorings
+        if network is not None:
+            number = network.sampling.samples
+        known = {"number_of_members": number} if self.compared else {}
+        return {"members": self.compared, **known, "number_of_folds": self._folds}
+
+    @property
     def tile_batch(self) -> int:
         """How many tiles the network takes at a time where slices are predicted one by one."""
         if self.diffusion_network is None:  # nnU-Net's own mirroring takes them one by one
@@ -74,22 +115,23 @@ class TilePredictor(nnUNetPredictor):
         patch, samples = self.configuration_manager.patch_size, self.diffusion_network.sampling.samples
         return max(1, cpu_batch_size(*patch) // samples)
 
-    def predict(self, data: torch.Tensor, take_samples: TakeSamples | None = None) -> Fused:
+    def predict(self, data: torch.Tensor, take_members: TakeMembers | None = None) -> Fused:
         """A preprocessed case, tile by tile, its logits those of nnUNetv2_predict to the last bit.
 
         Args:
             data: [C, z, y, x].
-            take_samples: is given each fold's probabilities of its samples, half precision [S * K, z, y, x].
+            take_members: is given each fold's members, half precision [N * K, z, y, x]: probabilities of samples; of
+                a plain nnU-Net, which does not sample, its logits, or those of its mirrorings (see `compared`).
 
         Returns:
-            Means over folds, on the CPU: logits [K, z, y, x] in half precision and the maps [M, z, y, x] of `map_names`
-            in float32.
+            Means over folds, on the CPU: logits [K, z, y, x] in half precision and maps [M, z, y, x] in float32, those
+            of `map_names`; of a plain nnU-Net the entropy alone.
         """
         with nnunets_threads():
-            return self._mean_over_folds([self._window.cut(data)], 1, take_samples)[0]
+            return self._mean_over_folds([self._window.cut(data)], 1, take_members)[0]
 
     def predict_slices(
-        self, slices: Iterable[torch.Tensor], take_samples: TakeSamples | None = None
+        self, slices: Iterable[torch.Tensor], take_members: TakeMembers | None = None
     ) -> Iterator[Fused]:
         """Logits [K, 1, h, w] and maps [M, 1, h, w] of each of the slices [C, 1, h, w], as `predict`'s up to rounding.
 
@@ -97,25 +139,25 @@ class TilePredictor(nnUNetPredictor):
 
         Args:
             slices: preprocessed.
-            take_samples: is given each slice's probabilities of its samples before its logits are, fold after fold,
-                half precision [folds * S * K, 1, h, w].
+            take_members: is given each slice's members before its logits are, fold after fold, half precision
+                [folds * N * K, 1, h, w].
         """
         pending: list[TiledVolume] = []
         at_a_time = max(self.tile_batch, TILES_PER_LOADING)
         for data in slices:
             pending.append(self._window.cut(data))
             if sum(len(volume.slicers) for volume in pending) >= at_a_time:
-                yield from self._with_samples(pending, take_samples)
+                yield from self._with_members(pending, take_members)
                 pending = []
         if pending:
-            yield from self._with_samples(pending, take_samples)
+            yield from self._with_members(pending, take_members)
 
-    def _with_samples(self, volumes: Sequence[TiledVolume], take_samples: TakeSamples | None) -> Iterator[Fused]:
+    def _with_members(self, volumes: Sequence[TiledVolume], take_members: TakeMembers | None) -> Iterator[Fused]:
         drawn: list[torch.Tensor] = []  # by fold, then by volume
-        fused = self._mean_over_folds(volumes, self.tile_batch, None if take_samples is None else drawn.append)
+        fused = self._mean_over_folds(volumes, self.tile_batch, None if take_members is None else drawn.append)
         for number, one in enumerate(fused):
-            if take_samples is not None:
-                take_samples(torch.cat(drawn[number :: len(volumes)]))
+            if take_members is not None:
+                take_members(torch.cat(drawn[number :: len(volumes)]))
             yield one
 
     @property
@@ -129,7 +171,7 @@ class TilePredictor(nnUNetPredictor):
         )
 
     def _mean_over_folds(
-        self, volumes: Sequence[TiledVolume], tiles_at_a_time: int, take_samples: TakeSamples | None = None
+        self, volumes: Sequence[TiledVolume], tiles_at_a_time: int, take_members: TakeMembers | None = None
     ) -> list[Fused]:
         # Outside of inference mode: buffers that it copied could not be loaded into outside of it.
         self.network = self.network.to(self.device).eval()
@@ -139,12 +181,12 @@ class TilePredictor(nnUNetPredictor):
             start = time.perf_counter()
             if folds > 1:
                 self._plain_network.load_state_dict(parameters)
-            predicted = self._predict_volumes(volumes, tiles_at_a_time, take_samples is not None)
+            predicted = self._predict_volumes(volumes, tiles_at_a_time, take_members is not None)
             self.seconds += time.perf_counter() - start
             fused = [(logits, maps) for logits, maps, *_ in predicted]
-            if take_samples is not None:
-                for *_, samples in predicted:
-                    take_samples(samples)
+            if take_members is not None:
+                for logits, _, *members in predicted:
+                    take_members(members[0] if members else logits)
             del predicted  # the largest of all that is held, before the next fold's is made
             # one fold after another in half precision, as nnU-Net
             sums = [(a + c, b + d) for (a, b), (c, d) in zip(sums, fused, strict=True)] if sums else fused
@@ -152,10 +194,10 @@ class TilePredictor(nnUNetPredictor):
         return sums if folds == 1 else [(logits / folds, maps / folds) for logits, maps in sums]
 
     @torch.inference_mode()
-    def _predict_volumes(self, volumes: Sequence[TiledVolume], tiles_at_a_time: int, samples: bool) -> list[Prediction]:
+    def _predict_volumes(self, volumes: Sequence[TiledVolume], tiles_at_a_time: int, members: bool) -> list[Prediction]:
         """By the weights that are loaded; sums lie in main memory where the device does not hold them."""
         window, main_memory = self._window, torch.device("cpu")
-        predict_tiles = partial(self._predict_tiles, samples=samples)
+        predict_tiles = partial(self._predict_tiles, members=members)
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
             if self.perform_everything_on_device:
                 try:
@@ -167,25 +209,41 @@ class TilePredictor(nnUNetPredictor):
         empty_cache(self.device)
         return predicted
 
-    def _predict_tiles(self, tiles: torch.Tensor, samples: bool) -> Prediction:
-        """Logits [B, K, ...], maps [B, M, ...] and samples [B, S * K, ...] of tiles; of a plain nnU-Net of one."""
+    def _predict_tiles(self, tiles: torch.Tensor, members: bool) -> Prediction:
+        """Logits [B, K, ...], maps [B, M, ...] and members [B, N * K, ...] of tiles; of a plain nnU-Net of one."""
         network = self.diffusion_network
         if network is None:
-            logits = self._internal_maybe_mirror_and_predict(tiles)
-            probabilities = self.label_manager.inference_nonlin(logits[0].float())
-            # the heads before the last two axes, where 3-D tiles have their slices
-            entropy = total_entropy(probabilities.movedim(0, -3), self.label_manager.has_regions)
-            return logits, entropy[None, None]
-        prediction = network.predict(tiles, self.disagreement, samples)
+            return self._predict_plainly(tiles, members and self.compared == MIRRORINGS)
+        prediction = network.predict(tiles, self.disagreement, members)
         maps = torch.stack([getattr(prediction, name) for name in self.map_names], dim=1)
-        drawn = [prediction.samples.transpose(0, 1).flatten(1, 2)] if samples else []
+        drawn = [prediction.samples.transpose(0, 1).flatten(1, 2)] if members else []
         return prediction.logits, maps, *drawn
+
+    def _predict_plainly(self, tile: torch.Tensor, mirrorings: bool) -> Prediction:
+        """nnU-Net's logits [1, K, ...] of a tile and their entropy; with `mirrorings` the logits of each as well."""
+        views: list[torch.Tensor] = []
+        if mirrorings:
+            views = self._mirrored_logits(tile)
+            logits = views[0].clone()  # summed in nnU-Net's order, for logits that are its own to the last bit
+            for view in views[1:]:
+                logits += view
+            logits /= len(views)
+        else:
+            logits = self._internal_maybe_mirror_and_predict(tile)
+        probabilities = self.label_manager.inference_nonlin(logits[0].float())
+        # the heads before the last two axes, where 3-D tiles have their slices
+        entropy = total_entropy(probabilities.movedim(0, -3), self.label_manager.has_regions)
+        return logits, entropy[None, None], *([torch.cat(views, dim=1)] if views else [])
+
+    def _mirrored_logits(self, tile: torch.Tensor) -> list[torch.Tensor]:
+        """Logits [1, K, ...] of every mirroring, turned back, in the order in which nnU-Net sums them."""
+        axes = [axis + 2 for axis in self.allowed_mirroring_axes]
+        flips = itertools.chain.from_iterable(itertools.combinations(axes, n) for n in range(len(axes) + 1))
+        return [torch.flip(self.network(torch.flip(tile, flip)), flip) for flip in flips]
 
     def timing(self) -> dict[str, float]:
         """Seconds and network evaluations a slice over all that was predicted so far (folds counted together)."""
         network = self.diffusion_network
-        mirrorings = 2 ** len(self.allowed_mirroring_axes or ()) if self.use_mirroring else 1
-        folds = len(self.list_of_parameters or [None])
         slices = max(self.slices, 1)
-        evaluations = mirrorings * folds if network is None else network.network_evaluations / slices
+        evaluations = self._mirrorings * self._folds if network is None else network.network_evaluations / slices
         return {"seconds_per_slice": self.seconds / slices, "network_evaluations_per_slice": evaluations}

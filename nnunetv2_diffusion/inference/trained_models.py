@@ -20,13 +20,8 @@ from nnunetv2_diffusion.inference.whole_masks import WholeMaskPlans
 from nnunetv2_diffusion.nnunet_names import (
     DATASET_FILE,
     PLANS_FILE,
-    RESULTS,
-    ModelName,
-    dataset_folder,
     fold_folder,
     folds_with,
-    model_folders,
-    nnunet_folder,
 )
 
 _DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
@@ -57,28 +52,6 @@ class _Uninitialised(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
-
-
-def model_folder(dataset: str, name: ModelName) -> Path:
-    """nnU-Net's results folder of a trained model.
-
-    Args:
-        dataset: its number or name.
-        name: of the model.
-
-    Raises:
-        FileNotFoundError: nothing was trained under these names.
-        ValueError: nnUNet_results is not set, `dataset` names none, or several datasets share the number.
-    """
-    results = nnunet_folder(RESULTS)
-    of_dataset = dataset_folder(dataset, results)
-    if of_dataset is None:
-        raise FileNotFoundError(f"{results} holds no models of dataset {dataset}; train one first")
-    folder = of_dataset / str(name)
-    if not folder.is_dir():
-        trained = ", ".join(path.name for path in model_folders(of_dataset))
-        raise FileNotFoundError(f"{folder} does not exist; trained so far: {trained or 'nothing'}")
-    return folder
 
 
 def find_folds(folder: Path, checkpoint_name: str, wanted: Sequence[int | str] | None = None) -> list[int | str]:

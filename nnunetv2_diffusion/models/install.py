@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,8 @@ from nnunetv2_diffusion.models.store import RECORD, Installed, check_name, find,
 from nnunetv2_diffusion.models.unpacking import unpack
 
 DOWNLOADS = ".downloads"
+MOST_BYTES = 16 * 2**30
+ATTEMPTS = 3
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -40,13 +43,23 @@ def install(source: str, name: str | None = None, sha256: str | None = None) -> 
         if not Path(source).is_file():
             raise FileNotFoundError(f"{source} does not exist: expected a model's zip file, or an http(s) address")
         return _install_file(Path(source), name, expected, file_name)
-    from nnunetv2_diffusion.models.download import download
-
-    archive = download(source, models_folder() / DOWNLOADS, expected)
+    archive = _fetched(source, expected)
     try:
         return _install_file(archive, name, expected, _without_secrets(source))
     finally:
         archive.unlink(missing_ok=True)
+
+
+def _fetched(url: str, expected: str | None) -> Path:
+    """The file of an address, among the downloads under a name of its own, where its beginning waits for the rest."""
+    from nnunetv2_diffusion.downloads import fetch  # here: a file needs no client of the web
+
+    path = models_folder() / DOWNLOADS / hashlib.sha256(url.encode()).hexdigest()[:16]
+    sha256 = None if expected is None else f"sha256:{expected}"
+    try:
+        return fetch(url, path, checksum=sha256, most_bytes=MOST_BYTES, attempts=ATTEMPTS)
+    except ValueError as error:
+        raise ValueError(f"{url} is not the file of SHA-256 {expected}: it was not kept") from error
 
 
 def _install_file(archive: Path, name: str, expected: str | None, source: str) -> Installed:

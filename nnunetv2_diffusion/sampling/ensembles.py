@@ -138,8 +138,9 @@ class StepUncertaintyEnsemble:
 class SampleEnsemble:
     """Mean and variance of the finished samples (Wolleb et al. 2021; paper, appendix B.3)."""
 
-    def __init__(self, regions: bool):
+    def __init__(self, regions: bool, disagreement: bool = False):
         self.regions = regions
+        self.disagreement = disagreement
         self.samples: torch.Tensor | None = None
 
     def update(self, probabilities: torch.Tensor) -> None:
@@ -151,15 +152,16 @@ class SampleEnsemble:
         if self.samples is None:
             raise ValueError("the ensemble has seen no sample")
         variance = self.samples.var(dim=0, correction=0).mean(dim=1)
-        return EnsembleMaps(
-            logits=probabilities_to_logits(self.samples.mean(dim=0).clamp(0, 1), self.regions),
-            uncertainty=variance,
-            variance=variance,
-        )
+        mean = self.samples.mean(dim=0).clamp(0, 1)
+        information = None
+        if self.disagreement:
+            own = total_entropy(self.samples, self.regions).mean(dim=0)
+            information = (total_entropy(mean, self.regions) - own).clamp(0, 1)
+        return EnsembleMaps(probabilities_to_logits(mean, self.regions), variance, variance, information)
 
 
 def new_ensemble(sampling: Sampling, regions: bool, disagreement: bool) -> StepUncertaintyEnsemble | SampleEnsemble:
     """The ensemble that the settings ask for."""
     if sampling.ensemble == "samples":
-        return SampleEnsemble(regions)
+        return SampleEnsemble(regions, disagreement)
     return StepUncertaintyEnsemble(sampling.ensemble_steps, regions, disagreement)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunetv2_diffusion.scans.finished import MADE_OF, input_hash, is_finished
+from nnunetv2_diffusion.scans.finished import ASKED, MADE_OF, finished_line, input_hash, is_finished
 from nnunetv2_diffusion.scans.outputs import Segmentation, write_segmentation
 from nnunetv2_diffusion.scans.sources import Scan, ScanSource
 
@@ -35,6 +35,7 @@ class Work:
         overwrite: also of scans whose results are there.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         progress: whether a terminal shows a bar over the scans.
+        asked: of an ending of image files, its `finished.asked_hash`.
     """
 
     segment: Callable[[Scan, str], Segmentation]
@@ -44,6 +45,7 @@ class Work:
     overwrite: bool = False
     workers: int = 1
     progress: bool = False
+    asked: Callable[[str], str | None] = lambda ending: None
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,16 @@ def work_through(
                     bar.total -= 1  # so that the time left is that of scans that take some
                     bar.refresh()
                     continue
-                found = replace(found, report={**found.report, MADE_OF: prepared.made_of})
                 ending = work.ending or source.output_ending
+                made = {MADE_OF: prepared.made_of, ASKED: work.asked(ending)}
+                found = replace(found, report={**found.report, **made})
                 written = writing.submit(write_segmentation, found, folder, source.name, ending, labels)
                 behind.append((written, work.line(source.name, found)))
                 _settle(behind, work.workers, say)
                 bar.update()
             _settle(behind, 0, say)
     if finished:
-        say(f"{finished} of {len(sources)} scans were finished already (--overwrite does them again)")
+        say(finished_line(finished, len(sources)))
     return failures
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunetv2_diffusion.anatomy.conformal import Calibration
 from nnunetv2_diffusion.anatomy.landmarks import Landmarks
@@ -20,8 +19,9 @@ from nnunetv2_diffusion.anatomy.volume import measure_volume
 from nnunetv2_diffusion.files import naming, read_json
 from nnunetv2_diffusion.measures import COLUMNS
 from nnunetv2_diffusion.nnunet_names import CALIBRATION_FILE, DATASET_FILE
-from nnunetv2_diffusion.scans.model import PredictedSlice, SegmentationModel
+from nnunetv2_diffusion.scans.model import SegmentationModel
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume
+from nnunetv2_diffusion.scans.samples import samples_on_scan
 
 _REMEDY = "make it anew with `spinesegdiff calibrate`, or remove it"
 
@@ -123,17 +123,3 @@ def draw_samples(volume: SagittalVolume, model: SegmentationModel, index: int) -
     spacing = volume.grid(0, volume.slices).spacing[::-1]
     found = next(iter(model.predict(volume.model_array(taken), spacing, [taken.index(index)], True)))
     return samples_on_scan(found, volume, index, model.predictor.label_manager)
-
-
-def samples_on_scan(
-    found: PredictedSlice, volume: SagittalVolume, index: int, label_manager: LabelManager
-) -> np.ndarray:
-    """A slice's samples [S, z, y], decided on the scan's own pixels as its mask is."""
-    return np.stack(
-        [
-            label_manager.convert_probabilities_to_segmentation(
-                np.stack([volume.plane_on_scan(head, index) for head in sample])
-            )
-            for sample in found.samples
-        ]
-    )

@@ -16,13 +16,14 @@ from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from nnunetv2_diffusion.inference.identity import model_hash
-from nnunetv2_diffusion.inference.maps import maps_on_image_grid
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.previous_stage import baseline_folder
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, use_processors
 from nnunetv2_diffusion.inference.trained_models import find_folds
 from nnunetv2_diffusion.nnunet_names import CHECKPOINT, CONVERSION, channel_names
 from nnunetv2_diffusion.sampling.ensembles import probabilities_to_logits
+from nnunetv2_diffusion.scoring.labels import label_scheme
+from nnunetv2_diffusion.scoring.overlaps import Overlaps, overlaps_of
 
 # nnU-Net's arrays are (z, y, x); a sagittal slice of a volume in RAS+ orientation lies across x.
 SAGITTAL_FIRST = 2
@@ -32,14 +33,18 @@ SAGITTAL_FIRST = 2
 class PredictedSlice:
     """Slice `position` of an array on the model's grid: probabilities [K, z, y], mask [z, y], uncertainty [z, y].
 
-    `samples` holds the probabilities of every sample where they were asked for, fold after fold, [S, K, z, y].
+    `disagreement` holds the maps DISAGREEMENT, [z, y] each, of a model that was loaded with them, and `samples` the
+    probabilities of every sample where they were asked for, fold after fold, [S, K, z, y]. `overlaps` compares the
+    samples of a model that draws some, on its own pixels.
     """
 
     position: int
     probabilities: np.ndarray
     mask: np.ndarray
     uncertainty: np.ndarray
+    disagreement: tuple[np.ndarray, ...] = ()
     samples: np.ndarray | None = None
+    overlaps: Overlaps | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,14 @@ class SegmentationModel:
                 yield slice_data
 
         drawn: list[torch.Tensor] = []
-        predicted = self.predictor.predict_slices(data(), drawn.append if samples else None)
-        for number, (logits, uncertainty) in enumerate(predicted):
-            found = self._on_grid(positions[number], logits, uncertainty, properties[number])
-            yield replace(found, samples=self._samples_on_grid(drawn.pop(), properties[number])) if samples else found
+        plainly = not self.draws_samples and self.predictor.compared is not None
+        predicted = self.predictor.predict_slices(data(), drawn.append if plainly or self.draws_samples else None)
+        for number, (logits, maps) in enumerate(predicted):
+            members = drawn.pop() if drawn else None
+            found = self._on_grid(positions[number], logits, maps, members if plainly else None, properties[number])
+            if self.draws_samples:
+                found = replace(found, overlaps=self._overlaps(members))
+            yield replace(found, samples=self._samples_on_grid(members, properties[number])) if samples else found
 
     def _preprocessed(
         self, array: np.ndarray, previous: np.ndarray | None, spacing: Sequence[float], positions: Sequence[int]
@@ -157,14 +166,21 @@ class SegmentationModel:
         return item["data"].float(), item["data_properties"]
 
     def _on_grid(
-        self, position: int, logits: torch.Tensor, uncertainty: torch.Tensor, properties: dict[str, Any]
+        self,
+        position: int,
+        logits: torch.Tensor,
+        maps: torch.Tensor,
+        members: torch.Tensor | None,
+        properties: dict[str, Any],
     ) -> PredictedSlice:
         """Undo nnU-Net's resampling, cropping and transposition."""
-        predictor = self.predictor
-        plans, configuration = predictor.plans_manager, predictor.configuration_manager
         mask, probabilities = self._exported(logits, properties)
-        maps = maps_on_image_grid(uncertainty, properties, plans, configuration)
-        return PredictedSlice(position, probabilities[..., 0], mask[..., 0], maps[0, ..., 0])
+        taken = None
+        if members is not None:
+            taken = self.predictor.new_member_maps(properties)
+            taken.add(members)
+        uncertainty, *disagreement = self.predictor.maps_on_image_grid(maps, taken, properties)[..., 0]
+        return PredictedSlice(position, probabilities[..., 0], mask[..., 0], uncertainty, tuple(disagreement))
 
     def _samples_on_grid(self, samples: torch.Tensor, properties: dict[str, Any]) -> np.ndarray:
         """Samples [S * K, 1, h, w] likewise: probabilities [S, K, z, y]."""
@@ -172,6 +188,13 @@ class SegmentationModel:
         each = samples.float().split(labels.num_segmentation_heads)
         logits = (probabilities_to_logits(sample, labels.has_regions) for sample in each)
         return np.stack([self._exported(one, properties)[1][..., 0] for one in logits])
+
+    def _overlaps(self, samples: torch.Tensor) -> Overlaps:
+        """How far samples [S * K, 1, h, w] agree as masks on the model's own pixels."""
+        labels = self.predictor.label_manager
+        each = samples.float().split(labels.num_segmentation_heads)
+        masks = [np.asarray(labels.convert_probabilities_to_segmentation(sample)) for sample in each]
+        return overlaps_of(np.stack(masks), label_scheme(self.predictor.dataset_json["labels"]))
 
     def _exported(self, logits: torch.Tensor, properties: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Mask and probabilities as nnU-Net's export makes them of logits."""
@@ -206,6 +229,7 @@ def load_model(
     checkpoint: str = CHECKPOINT,
     sampling: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
+    disagreement: bool = False,
 ) -> SegmentationModel:
     """Load a trained model, once for many scans; no environment variable of nnU-Net is needed.
 
@@ -215,6 +239,7 @@ def load_model(
         checkpoint: file name in each fold's folder.
         sampling: settings in place of the model's own (names of `Sampling`).
         runtime: where and in which portions to compute; None takes the GPU where there is one.
+        disagreement: also make the maps of variance and mutual information.
 
     Raises:
         FileNotFoundError: no model there, or its baseline is missing.
@@ -228,6 +253,7 @@ def load_model(
     # nnU-Net prints which folders it searches for trainers
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = DiffusionPredictor(sampling, runtime=runtime, perform_everything_on_device=False, allow_tqdm=False)
+        predictor.disagreement = disagreement  # made, and written here: not by the plan's writer of images
         predictor.initialize_from_trained_model_folder(folder, folds, checkpoint)
     _check_sagittal(predictor, folder)
     baseline = None

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.files import staging, write_csv, write_json
 from nnunetv2_diffusion.imaging.writing import write_image
+from nnunetv2_diffusion.inference.tile_predictor import DISAGREEMENT
 from nnunetv2_diffusion.measures import LEVELS_SUFFIX, MEASUREMENTS_FILE
 from nnunetv2_diffusion.scans.picture import Picture, write_picture
 from nnunetv2_diffusion.scans.sources import ScanSource
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # What follows a scan's name in the names of its mask, its map and its probabilities.
-_ADDITIONS = ("", "_uncertainty", "_probabilities", LEVELS_SUFFIX)
+_DISAGREEMENT = tuple(f"_{name}" for name in DISAGREEMENT)
+_ADDITIONS = ("", "_uncertainty", "_probabilities", LEVELS_SUFFIX, *_DISAGREEMENT)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Segmentation:
             not be measured.
         measurements: a table of `measures.COLUMNS`; a single row, whose remark says why, where the mask could not be
             measured. None unless asked for.
+        disagreement: float32 maps of DISAGREEMENT, in its order; empty unless the model was loaded with them.
     """
 
     mask: sitk.Image
@@ -44,6 +49,7 @@ class Segmentation:
     picture: Picture
     levels: sitk.Image | None = None
     measurements: pd.DataFrame | None = None
+    disagreement: tuple[sitk.Image, ...] = ()
 
 
 def check_output_folder(folder: Path, sources: Sequence[ScanSource], ending: str | None) -> None:
@@ -81,7 +87,9 @@ def write_segmentation(found: Segmentation, folder: Path, name: str, ending: str
     Raises:
         OSError: a file cannot be written; none is left then.
     """
-    results = zip(_ADDITIONS, (found.mask, found.uncertainty, found.probabilities, found.levels), strict=True)
+    disagreement = found.disagreement or (None,) * len(_DISAGREEMENT)
+    images = (found.mask, found.uncertainty, found.probabilities, found.levels, *disagreement)
+    results = zip(_ADDITIONS, images, strict=True)
     images = {f"{name}{addition}{ending}": image for addition, image in results if image is not None}
     tables = {} if found.measurements is None else {f"{name}_{MEASUREMENTS_FILE}": found.measurements}
     try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunetv2_diffusion.anatomy.landmarks import Landmarks
 from nnunetv2_diffusion.imaging.palette import structure_colours
-from nnunetv2_diffusion.scans.marks import draw_landmarks
 from nnunetv2_diffusion.scans.review import of_structure
+
+if TYPE_CHECKING:
+    from nnunetv2_diffusion.anatomy.landmarks import Landmarks
 
 _WHITE_PERCENTILE = 99.5
 _HEIGHT_INCHES = 5.0
@@ -60,6 +61,8 @@ def write_picture(file: Path, picture: Picture, labels: Mapping[str, Any], title
         axis.imshow(image, cmap="gray", vmax=white, **placed)
     present = _draw_outlines(axes[1], mask, spacing, labels)
     if picture.landmarks is not None:
+        from nnunetv2_diffusion.scans.marks import draw_landmarks  # here: a mask that is not measured has none
+
         draw_landmarks(axes[1], picture.landmarks, spacing, width)
     drawn = axes[2].imshow(uncertainty, cmap="magma", vmin=0.0, vmax=1.0, **placed)
     for axis in axes:

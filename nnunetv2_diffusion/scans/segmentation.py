@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,14 +16,19 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.cohort import Work, say_line, work_through
 from nnunetv2_diffusion.scans.finished import request_hash
-from nnunetv2_diffusion.scans.measuring import Measuring, measure_scan, measuring_of, samples_on_scan
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
 from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
+from nnunetv2_diffusion.scans.resuming import Asked
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
+from nnunetv2_diffusion.scans.samples import samples_on_scan
 from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
+from nnunetv2_diffusion.scoring.overlaps import Overlaps, pairwise_dice
+
+if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.measuring import Measuring
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,27 @@ class Options:
     thresholds: ReviewThresholds = field(default_factory=ReviewThresholds)
     progress: bool = False
     measuring: Measuring | None = None
+
+
+@dataclass
+class _Found:
+    """On a scan's own pixels, 0 in slices that are not asked for: its mask [z, y, x], maps [M, z, y, x] of the
+    predictor's `map_names`, and probabilities [K, z, y, x] where they are asked for.
+
+    Also the seconds of the model, and what the samples of all slices have in common, where there are samples.
+    """
+
+    mask: np.ndarray
+    maps: np.ndarray
+    probabilities: np.ndarray | None
+    seconds: float = 0.0
+    overlaps: Overlaps | None = None
+
+    @property
+    def pairwise_dice(self) -> float | None:
+        """Of the samples, see `overlaps.pairwise_dice`; None where there are not two of them."""
+        dice = math.nan if self.overlaps is None else pairwise_dice(self.overlaps)
+        return None if math.isnan(dice) else round(dice, 4)
 
 
 def segment(
@@ -65,7 +94,11 @@ def segment(
     """
     if not isinstance(model, SegmentationModel):
         model = load_model(model)
-    measuring = measuring_of(model, structures) if measure else None
+    measuring = None
+    if measure:
+        from nnunetv2_diffusion.scans.measuring import measuring_of
+
+        measuring = measuring_of(model, structures)
     options = Options(slices, probabilities, thresholds or ReviewThresholds(), measuring=measuring)
     if isinstance(image, sitk.Image):
         return _segment_scan(scan_from_image(image), None, model, options)
@@ -88,6 +121,7 @@ def segment_files(
     workers: int = 1,
     excluded: Collection[str] = (),
     share: Share | None = None,
+    asked: Asked | None = None,
     say: Callable[[str], None] = say_line,
 ) -> list[str]:
     """Segment a scan, or all scans of a folder, and write <name> mask, map, json and picture for each.
@@ -106,6 +140,7 @@ def segment_files(
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         excluded: names of scans to leave out, also of page and table.
         share: the scans that are this model's, of those that several models share; None for all.
+        asked: what is asked for in words, by which `resuming.all_finished` knows the results again.
         say: told of every scan that is done, of DICOM series and of warnings.
 
     Returns:
@@ -121,6 +156,8 @@ def segment_files(
         say(remark)
     check_output_folder(Path(output), sources, ending)
     work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
+    if asked is not None:
+        work = replace(work, asked=cache(asked.hash))
     wanted = [source for source in sources if source.name not in excluded]
     unknown = share.unknown(wanted) if share else []
     failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
@@ -138,7 +175,7 @@ def work_of(
     """What is done with each scan of a folder; see `segment_files`."""
     if workers < 0:
         raise ValueError(f"the number of scans that are read ahead must be at least 0, not {workers}")
-    described = describe_model(model)
+    described = {**describe_model(model), "maps": model.predictor.map_names}
     return Work(
         lambda scan, name: _segment_scan(scan, name, model, options),
         lambda own: request_hash(described, options, own),
@@ -161,9 +198,12 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     volume = SagittalVolume.of(scan.volume, model.spacing, model.size)
     indices = slice_indices(options.slices, volume.image)
     drawn: dict[int, np.ndarray] = {}
-    mask, uncertainty, probabilities, seconds = _predict(volume, indices, model, options, name, drawn)
+    found = _predict(volume, indices, model, options, name, drawn)
+    mask, maps, probabilities, uncertainty = found.mask, found.maps, found.probabilities, found.maps[0]
     measured = None
     if options.measuring is not None:
+        from nnunetv2_diffusion.scans.measuring import measure_scan  # here: other scans need not wait for it
+
         measured = measure_scan(volume, mask, model, options.measuring, drawn)
     report = {
         "input": name,
@@ -171,7 +211,9 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
         "device": str(model.predictor.device),
         "versions": software(),
         "covered": what_was_covered(volume, indices, model),
+        "maps": {"names": model.predictor.map_names, **model.predictor.described_members()},
         **findings(volume, mask[..., indices], uncertainty[..., indices], model, options.thresholds),
+        "pairwise_dice": found.pairwise_dice,
         "warnings": [*scan.warnings, *volume.remarks(), *model.remarks()],
     }
     middle, landmarks = indices[len(indices) // 2], None
@@ -184,14 +226,16 @@ def _segment_scan(scan: Scan, name: str | None, model: SegmentationModel, option
     heads = None
     if probabilities is not None:
         heads = sitk.JoinSeries([_on_scan(head, volume, scan) for head in probabilities])
-    images = (_on_scan(mask, volume, scan), _on_scan(uncertainty, volume, scan), heads)
+    uncertainty_image, *disagreement = (_on_scan(values, volume, scan) for values in maps)
+    images = (_on_scan(mask, volume, scan), uncertainty_image, heads)
     total = time.perf_counter() - started
-    report["seconds"] = {"prediction": round(seconds, 3), "total": round(total, 3)}
+    report["seconds"] = {"prediction": round(found.seconds, 3), "total": round(total, 3)}
     shown = Picture(*picture, volume.image.GetSpacing()[:0:-1], landmarks)
     if measured is None:
-        return Segmentation(*images, report, shown)
+        return Segmentation(*images, report, shown, disagreement=tuple(disagreement))
     levels = None if measured.levels is None else _on_scan(measured.levels, volume, scan)
-    return Segmentation(*images, report, shown, levels, measured.table.assign(scan=name or ""))
+    table = measured.table.assign(scan=name or "")
+    return Segmentation(*images, report, shown, levels, table, tuple(disagreement))
 
 
 def _predict(
@@ -201,37 +245,40 @@ def _predict(
     options: Options,
     name: str | None,
     drawn: dict[int, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
-    """Mask and uncertainty [z, y, x] and probabilities [K, z, y, x] on the scan's own pixels; seconds of the model.
+) -> _Found:
+    """What a model finds in a scan.
 
     The mask is decided on the scan's pixels from interpolated probabilities, so its outlines are smooth there. The
     samples of a single slice that is to be measured go to `drawn`; of several, the one to measure is not known yet.
     """
     shape = volume.image.GetSize()[::-1]
     label_manager = model.predictor.label_manager
-    mask, uncertainty = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
-    heads = label_manager.num_segmentation_heads
+    names, heads = model.predictor.map_names, label_manager.num_segmentation_heads
     probabilities = np.zeros((heads, *shape), np.float32) if options.probabilities else None
+    here = _Found(np.zeros(shape, np.uint8), np.zeros((len(names), *shape), np.float32), probabilities)
     taken = list(range(volume.slices)) if model.whole_volume else list(indices)
     array = volume.model_array(taken)
     spacing = volume.grid(0, volume.slices).spacing[::-1]
     positions = [taken.index(index) for index in indices]
-    seconds, started = 0.0, time.perf_counter()
+    started = time.perf_counter()
     samples = options.measuring is not None and model.draws_samples and len(positions) == 1
     predicted = model.predict(array, spacing, positions, samples)
     hidden = None if options.progress else True  # None: shown in a terminal only
     for found in tqdm(predicted, name, len(positions), leave=False, unit="slice", disable=hidden):
-        seconds += time.perf_counter() - started
+        here.seconds += time.perf_counter() - started
         index = taken[found.position]
         planes = np.stack([volume.plane_on_scan(head, index) for head in found.probabilities])
-        mask[..., index] = label_manager.convert_probabilities_to_segmentation(planes)
-        uncertainty[..., index] = volume.plane_on_scan(found.uncertainty, index)
+        here.mask[..., index] = label_manager.convert_probabilities_to_segmentation(planes)
+        for values, plane in zip(here.maps, (found.uncertainty, *found.disagreement), strict=True):
+            values[..., index] = volume.plane_on_scan(plane, index)
         if probabilities is not None:
             probabilities[..., index] = planes
         if samples:
             drawn[index] = samples_on_scan(found, volume, index, label_manager)
+        if found.overlaps is not None:
+            here.overlaps = found.overlaps if here.overlaps is None else here.overlaps + found.overlaps
         started = time.perf_counter()
-    return mask, uncertainty, probabilities, seconds
+    return here
 
 
 def _on_scan(array: np.ndarray, volume: SagittalVolume, scan: Scan) -> sitk.Image:

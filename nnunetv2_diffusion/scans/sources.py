@@ -7,22 +7,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
 from nnunetv2_diffusion.imaging.reading import as_scan, read_image
 from nnunetv2_diffusion.nnunet_names import CONVERSION
-from nnunetv2_diffusion.scans.dicom import (
-    DICOM_SUFFIXES,
-    Series,
-    choose_series,
-    dangling_links,
-    find_series,
-    names_a_patient,
-    read_series,
-    series_of_file,
-)
+from nnunetv2_diffusion.scans import dicom
+
+if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.dicom import Series
 
 # The ending that keeps the geometry to the last digit: NIfTI stores it in single precision, and others do not.
 OUTPUT_ENDINGS = {
@@ -65,12 +59,12 @@ class ScanSource:
     @property
     def shown_name(self) -> str:
         """What the results call the scan: its file name, or the name of its DICOM series and that it is one."""
-        return f"{self.name}{self.ending}" if isinstance(self.where, Series) else self.where.name
+        return self.where.name if isinstance(self.where, Path) else f"{self.name}{self.ending}"
 
     @property
     def contrast(self) -> str:
         """ "T1" or "T2" where its DICOM headers or a name as in BIDS (sub-01_T2w.nii.gz) say so, else empty."""
-        if isinstance(self.where, Series):
+        if not isinstance(self.where, Path):
             return self.where.contrast
         named = _BIDS_CONTRAST.search(self.where.name)
         return named[1] if named else ""
@@ -84,7 +78,7 @@ class ScanSource:
         """Read it; ValueError or FileNotFoundError, naming it, where it cannot be segmented."""
         if self.fault:
             raise FileNotFoundError(self.fault)
-        if isinstance(self.where, Series):
+        if not isinstance(self.where, Path):
             return Scan(*_volume_and_warnings(self.where))
         reading = read_image(self.where)
         plane = reading.image if reading.image.GetDimension() == 2 else None
@@ -93,7 +87,7 @@ class ScanSource:
 
 
 def _volume_and_warnings(series: Series) -> tuple[sitk.Image, None, list[str]]:
-    volume, warnings = read_series(series)
+    volume, warnings = dicom.read_series(series)
     return volume, None, warnings
 
 
@@ -128,14 +122,14 @@ def find_scans(
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: expected a scan or a folder of scans")
     files = [_file_source(file) for file in sorted(path.iterdir()) if file.is_file() and _ending(file)]
-    found = find_series(path, progress)
+    found = dicom.find_series(path, progress)
     if series is not None and not found:
         raise ValueError(f"--series {series} was given, but there is no DICOM series in {path}")
-    chosen, remarks = choose_series(found, series, contrasts)
+    chosen, remarks = dicom.choose_series(found, series, contrasts)
     sources = [*files, *_broken_links(path, found), *(_series_source(path, s, len(chosen)) for s in chosen)]
     if not sources:
         endings = ", ".join(OUTPUT_ENDINGS)
-        links = dangling_links(path)
+        links = dicom.dangling_links(path)
         lost = f"; {links[0]} is a link to nothing" if links else ""
         raise FileNotFoundError(
             f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images{lost}"
@@ -157,13 +151,13 @@ def _doubted(sources: Iterable[ScanSource], contrasts: tuple[str, ...] | None) -
 
 def _in_file(file: Path, series: str | None, contrasts: tuple[str, ...] | None) -> list[ScanSource]:
     """The scan in a file; of one that holds several stacks the best one, or those that were asked for."""
-    found = [] if _ending(file) else series_of_file(file)
+    found = [] if _ending(file) else dicom.series_of_file(file)
     if series is not None and not found:
         raise ValueError(f"--series {series} was given, but {file} is a file: name the folder of the DICOM series")
     if not found:
         return [_file_source(file)]
-    chosen, _ = choose_series(found, series, contrasts)
-    name = DICOM_NAME if any(names_a_patient(file.stem, s) for s in chosen) else _printable(file.stem)
+    chosen, _ = dicom.choose_series(found, series, contrasts)
+    name = DICOM_NAME if any(dicom.names_a_patient(file.stem, s) for s in chosen) else _printable(file.stem)
     return _with_own_names(ScanSource(name, DICOM_MARK, DICOM_ENDING, s) for s in chosen)
 
 
@@ -174,10 +168,10 @@ def _broken_links(root: Path, found: Sequence[Series]) -> list[ScanSource]:
     """
     folders = {Path(file).parent for series in found for file in series.files}
     single, of_dicom = [], {}
-    for link in dangling_links(root):
+    for link in dicom.dangling_links(root):
         if link.parent == root and _ending(link):
             single.append(_broken(link, 1))
-        elif link.suffix.lower() in DICOM_SUFFIXES or link.parent in folders:
+        elif link.suffix.lower() in dicom.DICOM_SUFFIXES or link.parent in folders:
             of_dicom.setdefault(link.parent, []).append(link)
     return [*single, *(_broken(links[0], len(links)) for links in of_dicom.values())]
 
@@ -206,7 +200,7 @@ def _series_source(root: Path, series: Series, chosen: int) -> ScanSource:
     """Named after its folder, or the way to it from the folder that was given; not where that names a patient."""
     way = series.folder.relative_to(root).parts
     name = "_".join(way) if chosen > 1 and way else root.resolve().name
-    name = DICOM_NAME if names_a_patient(name, series) else _printable(name)
+    name = DICOM_NAME if dicom.names_a_patient(name, series) else _printable(name)
     return ScanSource(name, DICOM_MARK, DICOM_ENDING, series)
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 from nnunetv2_diffusion.scoring.crops import foreground_crop
 from nnunetv2_diffusion.scoring.distributions import (
     best_of_samples,
-    distinct_mean,
     energy_score,
     error_correlation,
     generalised_energy_distance,
@@ -18,7 +17,7 @@ from nnunetv2_diffusion.scoring.distributions import (
 )
 from nnunetv2_diffusion.scoring.labels import LabelScheme
 from nnunetv2_diffusion.scoring.map_quality import risk_coverage
-from nnunetv2_diffusion.scoring.overlaps import Overlaps, overlaps_of
+from nnunetv2_diffusion.scoring.overlaps import Overlaps, distinct_mean, overlaps_of, pairwise_dice
 
 
 def case_distribution(
@@ -57,16 +56,6 @@ def case_distribution(
         answered = overlaps_of(np.concatenate([mask[None], references]), labels, valid)
         row["mask_dice"] = float(answered.mean(answered.dice())[0, 1:].mean())
     return row
-
-
-def pairwise_dice(samples: Overlaps) -> float:
-    """Mean Dice of two different samples, which tells a failed case without a reference (Zenk et al. 2024).
-
-    1 where no sample shows anything: they agree; NaN for a single sample.
-    """
-    if not samples.present.any():
-        return 1.0 if samples.shared.shape[1] > 1 else float("nan")
-    return distinct_mean(samples.mean(samples.dice()))
 
 
 def failure_detection(confidence: np.ndarray, risk: np.ndarray) -> dict[str, float]:

@@ -10,6 +10,8 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from nnunetv2_diffusion.scoring.overlaps import distinct_mean
+
 
 def generalised_energy_distance(
     between: np.ndarray, samples: np.ndarray, references: np.ndarray, *, unbiased: bool = False
@@ -43,12 +45,6 @@ def energy_score(to_reference: np.ndarray, samples: np.ndarray, *, fair: bool = 
     """
     within = distinct_mean(samples) if fair else samples.mean()
     return float(to_reference.mean() - within / 2)
-
-
-def distinct_mean(pairs: np.ndarray) -> float:
-    """The mean of a matrix [N, N] off its diagonal: over pairs of two different masks; NaN for N = 1."""
-    count = len(pairs)
-    return float((pairs.sum() - np.trace(pairs)) / (count * (count - 1))) if count > 1 else float("nan")
 
 
 def matched_iou(iou: np.ndarray) -> float:

@@ -38,6 +38,10 @@ class Overlaps:
         """Which structures at least one of the maps shows, boolean [K]."""
         return self.sizes.any(axis=1)
 
+    def __add__(self, other: Overlaps) -> Overlaps:
+        """Those of the same maps' next part, such as another slice."""
+        return Overlaps(self.shared + other.shared)
+
     def of(self, maps: slice) -> Overlaps:
         """Those among some of the maps alone."""
         return Overlaps(self.shared[:, maps, maps])
@@ -80,3 +84,19 @@ def overlaps_of(maps: np.ndarray, labels: LabelScheme, valid: np.ndarray | None 
             masks = masks[:, masks.any(axis=0)].astype(np.float32)
             shared[number] += masks @ masks.T
     return Overlaps(shared)
+
+
+def distinct_mean(pairs: np.ndarray) -> float:
+    """The mean of a matrix [N, N] off its diagonal: over pairs of two different masks; NaN for N = 1."""
+    count = len(pairs)
+    return float((pairs.sum() - np.trace(pairs)) / (count * (count - 1))) if count > 1 else float("nan")
+
+
+def pairwise_dice(samples: Overlaps) -> float:
+    """Mean Dice of two different samples, which tells a failed case without a reference (Zenk et al. 2024).
+
+    1 where no sample shows anything: they agree; NaN for a single sample.
+    """
+    if not samples.present.any():
+        return 1.0 if samples.shared.shape[1] > 1 else float("nan")
+    return distinct_mean(samples.mean(samples.dice()))

@@ -28,12 +28,14 @@ def write_unseen(folder: Path, channels: int = 1) -> None:
     write_case(folder, "oblique", blobs(2, (56, 50)), channels, seed=14, **geometry)
 
 
-def stock_masks(model: Path, images: Path, output: Path, folds: tuple = (0,), mirroring: bool = True) -> Path:
+def stock_masks(
+    model: Path, images: Path, output: Path, folds: tuple = (0,), mirroring: bool = True, probabilities: bool = False
+) -> Path:
     """nnU-Net's predictor in this process."""
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=mirroring)
     predictor.initialize_from_trained_model_folder(str(model), folds)
     output.mkdir()
-    predictor.predict_from_files_sequential(str(images), str(output))
+    predictor.predict_from_files_sequential(str(images), str(output), save_probabilities=probabilities)
     return output
 
 

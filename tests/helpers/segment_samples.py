@@ -209,7 +209,9 @@ def predict_by_threshold(
     """Stands in for `DiffusionNetwork.predict`: a label for every 85 grey values; uncertainty a tenth of the label."""
     levels = STEP * torch.arange(len(LABELS))[:, None, None]
     distance = ((image - levels) / 20) ** 2
-    return EnsembleMaps(logits=-distance / 2, uncertainty=distance.argmin(dim=1) / 10)
+    logits = -distance / 2
+    drawn = logits.softmax(dim=1).expand(network.sampling.samples, *logits.shape) if samples else None
+    return EnsembleMaps(logits=logits, uncertainty=distance.argmin(dim=1) / 10, samples=drawn)
 
 
 def phantom_labels(points: np.ndarray) -> np.ndarray:

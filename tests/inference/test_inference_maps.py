@@ -182,7 +182,7 @@ def test_nnunets_tools_find_masks_alone(tiny: TinyProject, unseen: Path, tmp_pat
 
 def test_the_plain_nnunet_does_not_sample(tiny: TinyProject, unseen: Path, tmp_path: Path, capsys):
     tiny.model(trainer="TinyPlainTrainer")
-    for flags, name in ((("--samples", 4), "samples"), (("--disagreement",), "disagreement")):
+    for flags, name in ((("--samples", 4), "samples"), (("--save-samples",), "save_samples")):
         assert predict(unseen, tmp_path / "out", *flags, trainer="TinyPlainTrainer") == 2
         error = f"TinyPlainTrainer does not sample, so it has no {name}; leave these flags out\n"
         assert capsys.readouterr().err == f"spinesegdiff predict: error: {error}"

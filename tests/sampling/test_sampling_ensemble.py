@@ -57,10 +57,13 @@ def test_noise_prediction_with_ancestral_sampling_and_the_mean_of_the_samples():
         *_, last = ddpm(denoise, draw(), sampling_timesteps(999, 4), alphas, draw)
         finished.append((last.pred_x_start[0] + 1) / 2)
     samples = torch.stack(finished).numpy()
-    maps = net.predict(images())
+    maps = net.predict(images(), disagreement=True)
     expected = np.log(np.clip(samples.mean(axis=0), 1e-6, 1))
     np.testing.assert_allclose(maps.logits[0].numpy(), expected, atol=1e-3)
     np.testing.assert_allclose(maps.uncertainty[0].numpy(), samples.var(axis=0).mean(axis=0), atol=1e-4)
+    entropies = [-(p * np.log(np.where(p > 0, p, 1))).sum(axis=0) / np.log(3) for p in (samples.mean(axis=0), *samples)]
+    information = np.clip(entropies[0] - np.mean(entropies[1:], axis=0), 0, 1)
+    np.testing.assert_allclose(maps.mutual_information[0].numpy(), information, atol=1e-3)
 
 
 class Standin(nn.Module):

@@ -6,13 +6,18 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
+import torch
 
 from helpers.segment_samples import (
     CPU,
@@ -243,3 +248,50 @@ class TestWatching:
         assert "is no folder" in capsys.readouterr().err
         assert run(cohort, cohort / "out", "--model", folder, "--watch") == 2
         assert "would be taken for scans" in capsys.readouterr().err
+
+
+def test_a_run_with_nothing_left_needs_no_pytorch(folder, cohort, tmp_path, capsys):
+    """In a process of its own; the results, also the page, are those of before, and what is asked for still counts."""
+    out = tmp_path / "out"
+    flags = ["--model", folder, "--slices", 3, "-f", 0]
+    assert run(cohort, out, *flags) == 0 and done(capsys) == [*NAMES]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    code = (
+        "import sys; from nnunetv2_diffusion.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", code, "segment", *map(str, [cohort, out, *flags])]
+    told = subprocess.run(arguments, capture_output=True, check=True, encoding="utf-8")
+    assert told.stdout.splitlines() == ["3 of 3 scans were finished already (--overwrite does them again)", "False"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "b_uncertainty.nii.gz").unlink()
+    assert run(cohort, out, *flags) == 0 and done(capsys) == ["b"]
+    sitk.WriteImage(sitk.ReadImage(str(cohort / "a.nii.gz")) + 7, str(cohort / "a.nii.gz"))
+    assert run(cohort, out, *flags) == 0 and done(capsys) == ["a"]
+    assert run(cohort, out, *flags, "--save-probabilities") == 0 and done(capsys) == [*NAMES]
+    assert run(cohort, out, *flags) == 0 and done(capsys) == [*NAMES]
+
+
+def test_the_pairwise_dice_of_the_samples_by_hand(folder, scan, tmp_path, monkeypatch):
+    """Three samples: the mask; its canal taken for vertebrae; its discs alone. Over two slices; also in the table."""
+
+    def predict(network: DiffusionNetwork, image: torch.Tensor, disagreement: bool = False, samples: bool = False):
+        found = predict_by_threshold(network, image)
+        mask = found.logits.argmax(dim=1)
+        masks = [mask, torch.where(mask == 1, 2, mask), torch.where(mask == 3, 3, 0)]
+        drawn = torch.stack([torch.nn.functional.one_hot(one, 4).movedim(-1, 1).float() for one in masks])
+        return replace(found, samples=drawn if samples else None)
+
+    monkeypatch.setattr(DiffusionNetwork, "predict", predict)
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in "ab":
+        sitk.WriteImage(scan, str(scans / f"{name}.nii.gz"))
+    assert run(scans, out, "--model", folder, "--slices", 2) == 0
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "a.nii.gz")))
+    canal, vertebrae, discs = ((mask == label).sum() for label in (1, 2, 3))
+    assert min(canal, vertebrae, discs) > 0
+    # of the pairs (0, 1), (0, 2) and (1, 2); two masks without a structure agree on it
+    pairs = [[0, 0, 1], [2 * vertebrae / (2 * vertebrae + canal), 0, 0], [1, 1, 1]]
+    told = json.loads((out / "a.json").read_text())["pairwise_dice"]
+    assert told == pytest.approx(np.mean(pairs), abs=1e-4)
+    assert pd.read_csv(out / "summary.csv")["pairwise_dice"].tolist() == pytest.approx([told, told])

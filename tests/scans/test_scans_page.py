@@ -64,6 +64,10 @@ def test_summary(results: Path):
     assert write_page(results) == []
     table = pd.read_csv(results / "summary.csv").set_index("scan")
     assert list(table.index) == sorted(table.index) and len(table) == 11
+    assert table["pairwise_dice"].isna().all()
+    write_result(results, "bare", uncertainty=0.4, reasons=("discs: not found",), pairwise_dice=0.75)
+    write_page(results)
+    assert pd.read_csv(results / "summary.csv").set_index("scan").loc["bare", "pairwise_dice"] == 0.75
     bare = table.loc["bare"]
     assert bare["review"] and bare["reasons"] == "discs: not found; mean uncertainty in the mask is 0.40"
     assert (bare["uncertainty_mask"], bare["vertebrae_area_mm2"], bare["model"]) == (0.4, 1234.4, "ab" * 32)

@@ -23,7 +23,8 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
     for number in range(9):
-        write_result(folder, f"plain{number}", uncertainty=0.1 + number / 100, heights=(25.0 + number / 4, 30.0))
+        heights, dice = (25.0 + number / 4, 30.0), (0.9 + number / 100 if number != 4 else 0.31)
+        write_result(folder, f"plain{number}", uncertainty=0.1 + number / 100, pairwise_dice=dice, heights=heights)
     write_result(folder, "tall", uncertainty=0.05, heights=(26.0, 45.0))
     write_result(folder, HOSTILE, uncertainty=0.4, reasons=("discs: not found", "</script><b>bold</b>"))
     write_page(folder)
@@ -71,6 +72,11 @@ def test_sort_and_filter(browser):
     assert shown(browser) == sorted([HOSTILE, "tall", *(f"plain{n}" for n in range(9))])
     select(browser, "sort", "uncertainty")
     assert shown(browser) == [HOSTILE, *(f"plain{n}" for n in range(8, -1, -1)), "tall"]
+    select(browser, "sort", "pairwise Dice of the samples")
+    assert shown(browser)[:3] == ["plain4", "plain0", "plain1"]  # the least alike first, those without samples last
+    assert sorted(shown(browser)[-2:]) == sorted([HOSTILE, "tall"])
+    browser.find_element("css selector", "[data-name=plain4] strong").click()
+    assert "pairwise Dice of the samples: 0.310" in browser.find_element("id", "details").text
     select(browser, "sort", "measurements outside the others' range")
     assert shown(browser)[0] == "tall"
     select(browser, "filter", "a measurement outside of the others' range (1)")

@@ -1,11 +1,20 @@
 """DICOM in: the stacks of images in a folder, by their geometry; which of them to segment; its voxels without a tag."""
 
-from nnunetv2_diffusion.scans.dicom.choice import choose_series
-from nnunetv2_diffusion.scans.dicom.folders import DICOM_SUFFIXES, dangling_links
-from nnunetv2_diffusion.scans.dicom.identifiers import names_a_patient
-from nnunetv2_diffusion.scans.dicom.reading import read_series
-from nnunetv2_diffusion.scans.dicom.series import Series, find_series, series_of_file
+from __future__ import annotations
 
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "DICOM_SUFFIXES": "folders",
+    "Series": "series",
+    "choose_series": "choice",
+    "dangling_links": "folders",
+    "find_series": "series",
+    "names_a_patient": "identifiers",
+    "read_series": "reading",
+    "series_of_file": "series",
+}
 __all__ = [
     "DICOM_SUFFIXES",
     "Series",
@@ -16,3 +25,10 @@ __all__ = [
     "read_series",
     "series_of_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only then: an image file needs no pydicom."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)

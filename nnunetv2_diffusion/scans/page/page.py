@@ -60,6 +60,7 @@ def render(results: Sequence[Result]) -> str:
         reasons=reasons.most_common(),
         models=Counter(_model(result) for result in results).most_common(),
         reviews=sum(bool(result.reasons) for result in results),
+        sampled=any(result.pairwise_dice is not None for result in results),
         measured=bool(data["measurements"]),
     )
 
@@ -72,6 +73,7 @@ def _shown(result: Result) -> dict[str, Any]:
         "picture": f"./{quote(result.picture)}",
         "json": f"./{quote(result.name)}.json",
         "uncertainty": result.uncertainty,
+        "pairwise_dice": result.pairwise_dice,
         "reasons": result.reasons,
         "kinds": json.dumps(sorted({kind_of(reason) for reason in result.reasons})),
         "warnings": result.warnings,

@@ -37,6 +37,7 @@ class Result:
         review: why its mask should be looked at.
         levels_doubt: why its levels are in doubt, where they were counted.
         uncertainty: mean within the mask; None where nothing was found.
+        pairwise_dice: of its samples, over all structures; None where there are no two samples.
         warnings: what was told when it was made.
         outlying: its measurements outside of the cohort's range, in words.
     """
@@ -49,6 +50,7 @@ class Result:
     review: list[str]
     levels_doubt: list[str]
     uncertainty: float | None
+    pairwise_dice: float | None
     warnings: list[str]
     outlying: list[str] = field(default_factory=list)
 
@@ -87,7 +89,7 @@ def _read(file: Path) -> Result | None:
         files = [str(name) for name in report["files"]]
         table = next((name for name in files if name.endswith(".csv")), None)
         made = json.dumps(report.get(MADE_OF), sort_keys=True)
-        mean = report["mean_uncertainty"]["mask"]
+        mean, dice = report["mean_uncertainty"]["mask"], report.get("pairwise_dice")
         return Result(
             file.stem,
             hashlib.sha256(made.encode()).hexdigest()[:12],
@@ -97,6 +99,7 @@ def _read(file: Path) -> Result | None:
             [str(reason) for reason in report["review_reasons"]],
             [f"levels in doubt: {doubt}" for doubt in (report.get("measured") or {}).get("levels_doubt", [])],
             None if mean is None else float(mean),
+            None if dice is None else float(dice),
             [str(warning) for warning in report["warnings"]],
         )
 

@@ -27,6 +27,7 @@ def _row(result: Result) -> dict[str, object]:
         "warnings": "; ".join(result.warnings),
         "uncertainty_mask": result.uncertainty,
         "uncertainty_slices": report["mean_uncertainty"].get("segmented_slices"),
+        "pairwise_dice": result.pairwise_dice,
         "levels_in_doubt": len(result.levels_doubt),
         "measurements_outside": len(result.outlying),
     }
