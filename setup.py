@@ -22,6 +22,7 @@ TEST = [
     "blosc2>=3.3.2",
     "diffusers>=0.31",
     "monai>=1.3",
+    "pynrrd>=1.0",
     "selenium>=4.20",
     *REPORT,
     *GRID,

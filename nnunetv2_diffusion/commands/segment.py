@@ -17,12 +17,14 @@ from nnunetv2_diffusion.commands._flags import (
 )
 
 if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
     from nnunetv2_diffusion.scans.model import SegmentationModel
     from nnunetv2_diffusion.scans.review import ReviewThresholds
     from nnunetv2_diffusion.scans.segmentation import Options
 
 CONTRASTS = ("T1=", "T2=")
-FORMATS = ("nii.gz", "mha", "nrrd")
+SLICER = "seg.nrrd"
+FORMATS = ("nii.gz", "mha", "nrrd", SLICER)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +72,12 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         help="with --measure: which of the model's labels are canal, vertebrae and discs, as in canal=1 vertebrae=2 "
         "discs=3 (default: by their names)",
     )
-    parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="of the images written (default: the scan's; DICOM: mha); seg.nrrd: a segmentation of 3D Slicer, with the "
+        "names and colours of structures, or of levels with --measure",
+    )
     parser.add_argument(
         "--review",
         nargs="+",
@@ -126,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     thresholds = ReviewThresholds().updated(changes)
     how = {
         "series": args.series,
-        "ending": None if args.format is None else f".{args.format}",
+        "form": _form(args.format),
         "workers": args.np,
         "excluded": excluded,
     }
@@ -144,6 +151,16 @@ def run(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _form(name: str | None) -> ImageFiles:
+    """What is written, by the name that --format has for it."""
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
+    from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
+
+    if name == SLICER:
+        return SlicerFiles()
+    return ImageFiles(name and f".{name}")
 
 
 def _models(args: argparse.Namespace) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_diffusion.files import checksum, read_json
+from nnunetv2_diffusion.scans.formats.images import ResultFiles
 from nnunetv2_diffusion.scans.sources import ScanSource
 
 # In a result's json: the SHA-256 of the scan's files, and of all that was asked for.
@@ -16,17 +17,17 @@ MADE_OF = "made_of"
 _WITH_DATA_BESIDE = (".mhd", ".nhdr")
 
 
-def request_hash(model: dict[str, Any], options: Any, ending: str) -> str:
-    """SHA-256 of what is asked for: the same model, settings, options and file ending give the same one.
+def request_hash(model: dict[str, Any], options: Any, form: str) -> str:
+    """SHA-256 of what is asked for: the same model, settings, options and format give the same one.
 
     Args:
         model: as `summary.describe_model` describes it, with its hash.
         options: the dataclass; whether a bar is shown does not count.
-        ending: of the images to write.
+        form: of what is written: the ending of its images, or a format's name.
     """
     asked = {name: value for name, value in asdict(options).items() if name != "progress"}
     # in words, since a calibration has pairs of names as keys, which json does not
-    text = json.dumps({"model": model, "options": repr(asked), "ending": ending}, sort_keys=True, default=repr)
+    text = json.dumps({"model": model, "options": repr(asked), "ending": form}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -46,10 +47,11 @@ def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def is_finished(folder: Path, name: str, made_of: dict[str, str]) -> bool:
+def is_finished(folder: Path, result: ResultFiles, made_of: dict[str, str]) -> bool:
     """Whether all files of a result are there, made of this very scan by this very request."""
+    folder = folder / result.folder
     try:
-        report = read_json(folder / f"{name}.json")
+        report = read_json(folder / result.report)
     except (OSError, ValueError):
         return False
     files = report.get("files")

@@ -13,14 +13,20 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.cohort import Work, say_line, work_through
 from nnunetv2_diffusion.scans.finished import request_hash
+from nnunetv2_diffusion.scans.formats.images import ImageFiles
+from nnunetv2_diffusion.scans.found import Segmentation
 from nnunetv2_diffusion.scans.measuring import Measuring, measure_scan, measuring_of, samples_on_scan
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
-from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
+from nnunetv2_diffusion.scans.outputs import check_output_folder
+from nnunetv2_diffusion.scans.picture import Picture
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
 from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
+
+# Image files of the scan's own format.
+AS_SCANNED = ImageFiles()
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def segment_files(
     options: Options,
     *,
     series: str | None = None,
-    ending: str | None = None,
+    form: ImageFiles = AS_SCANNED,
     overwrite: bool = False,
     workers: int = 1,
     excluded: Collection[str] = (),
@@ -101,7 +107,7 @@ def segment_files(
         output: folder to write to.
         model: from `load_model`.
         options: how to segment.
-        ending: of the images written, e.g. ".nii.gz"; None keeps the scan's own format (DICOM becomes .mha).
+        form: of what is written, see `scans.formats`; by default images of the scan's own format (DICOM becomes .mha).
         overwrite: segment also what is finished.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         excluded: names of scans to leave out, also of page and table.
@@ -119,8 +125,8 @@ def segment_files(
     sources, remarks = find_scans(Path(path), series, contrasts, options.progress)
     for remark in remarks:
         say(remark)
-    check_output_folder(Path(output), sources, ending)
-    work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
+    check_output_folder(Path(output), sources, form)
+    work = work_of(model, options, form, overwrite=overwrite, workers=workers)
     wanted = [source for source in sources if source.name not in excluded]
     unknown = share.unknown(wanted) if share else []
     failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
@@ -133,7 +139,7 @@ def segment_files(
 
 
 def work_of(
-    model: SegmentationModel, options: Options, ending: str | None, *, overwrite: bool = False, workers: int = 1
+    model: SegmentationModel, options: Options, form: ImageFiles, *, overwrite: bool = False, workers: int = 1
 ) -> Work:
     """What is done with each scan of a folder; see `segment_files`."""
     if workers < 0:
@@ -142,7 +148,7 @@ def work_of(
     return Work(
         lambda scan, name: _segment_scan(scan, name, model, options),
         lambda own: request_hash(described, options, own),
-        ending,
+        form,
         _line,
         overwrite,
         workers,
