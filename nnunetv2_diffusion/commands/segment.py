@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nnunetv2_diffusion.scans.segmentation import Options
 
 CONTRASTS = ("T1=", "T2=")
-SLICER = "seg.nrrd"
-FORMATS = ("nii.gz", "mha", "nrrd", SLICER)
+SLICER, DICOM = "seg.nrrd", "dicom-seg"
+FORMATS = ("nii.gz", "mha", "nrrd", SLICER, DICOM)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +75,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="of the images written (default: the scan's; DICOM: mha); seg.nrrd: a segmentation of 3D Slicer, with the "
-        "names and colours of structures, or of levels with --measure",
+        help="of the images written (default: the scan's; DICOM: mha); seg.nrrd: a segmentation for 3D Slicer, of "
+        "structures, or of levels with --measure; dicom-seg: a DICOM segmentation and parametric map, of DICOM series",
     )
     parser.add_argument(
         "--review",
@@ -155,11 +155,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _form(name: str | None) -> ImageFiles:
     """What is written, by the name that --format has for it."""
+    from nnunetv2_diffusion.scans.formats.dicom_files import DicomFiles
     from nnunetv2_diffusion.scans.formats.images import ImageFiles
     from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
 
-    if name == SLICER:
-        return SlicerFiles()
+    if name in (SLICER, DICOM):
+        return SlicerFiles() if name == SLICER else DicomFiles()
     return ImageFiles(name and f".{name}")
 
 
