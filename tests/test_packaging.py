@@ -32,6 +32,7 @@ FLOORS = {
     "torch_plugin": 1,
     "decisions": 1,
     "downloads": 1,
+    "archives": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,

@@ -29,7 +29,9 @@ FORMATS = ("nii.gz", "mha", "nrrd", SLICER, DICOM)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A scan or folder, where to write, and which model."""
-    parser.add_argument("input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, or a folder of scans")
+    parser.add_argument(
+        "input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, DICOMDIR or zip, or a folder of scans"
+    )
     parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
     model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
     model.add_argument(

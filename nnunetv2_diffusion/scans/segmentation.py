@@ -24,6 +24,7 @@ from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
 from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
+from nnunetv2_diffusion.scans.zipped import unzipped
 
 # Image files of the scan's own format.
 AS_SCANNED = ImageFiles()
@@ -54,8 +55,9 @@ def segment(
     """Segment one scan.
 
     Args:
-        image: a file, a folder with one DICOM series, or a SimpleITK image, of any orientation, spacing and size; a
-            2-D image is taken as a sagittal slice whose columns run to posterior and whose rows run to inferior.
+        image: a file, a folder, zip file or DICOMDIR with one DICOM series, or a SimpleITK image, of any orientation,
+            spacing and size; a 2-D image is taken as a sagittal slice whose columns run to posterior and whose rows
+            run to inferior.
         model: from `load_model`, which serves many scans; or a model folder.
         slices: "central", "all", or a number K: the K sagittal slices about the central one.
         probabilities: also return the probabilities.
@@ -75,11 +77,13 @@ def segment(
     options = Options(slices, probabilities, thresholds or ReviewThresholds(), measuring=measuring)
     if isinstance(image, sitk.Image):
         return _segment_scan(scan_from_image(image), None, model, options)
-    sources, _ = find_scans(Path(image), series, trained_contrasts(model.predictor.dataset_json))
-    if len(sources) > 1:
-        names = ", ".join(source.name for source in sources)
-        raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
-    return _segment_scan(sources[0].read(), sources[0].shown_name, model, options)
+    with unzipped(Path(image)) as path:
+        sources, _ = find_scans(path, series, trained_contrasts(model.predictor.dataset_json))
+        if len(sources) > 1:
+            names = ", ".join(source.name for source in sources)
+            raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
+        scan = sources[0].read()
+    return _segment_scan(scan, sources[0].shown_name, model, options)
 
 
 def segment_files(
@@ -103,7 +107,7 @@ def segment_files(
     A scan whose result is there, made of the same files by the same model, settings and options, is left alone.
 
     Args:
-        path, series: see `scans.find_scans`.
+        path, series: see `scans.find_scans`; also a zip file of what a folder may hold.
         output: folder to write to.
         model: from `load_model`.
         options: how to segment.
@@ -122,14 +126,15 @@ def segment_files(
         OSError: the output folder cannot be written to.
     """
     contrasts = share.among if share else trained_contrasts(model.predictor.dataset_json)
-    sources, remarks = find_scans(Path(path), series, contrasts, options.progress)
-    for remark in remarks:
-        say(remark)
-    check_output_folder(Path(output), sources, form)
     work = work_of(model, options, form, overwrite=overwrite, workers=workers)
-    wanted = [source for source in sources if source.name not in excluded]
-    unknown = share.unknown(wanted) if share else []
-    failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
+    with unzipped(Path(path)) as given:
+        sources, remarks = find_scans(given, series, contrasts, options.progress)
+        for remark in remarks:
+            say(remark)
+        check_output_folder(Path(output), sources, form)
+        wanted = [source for source in sources if source.name not in excluded]
+        unknown = share.unknown(wanted) if share else []
+        failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
     if len(sources) > 1:
         from nnunetv2_diffusion.scans.page.page import write_page  # here: a single scan need not wait for it
 
