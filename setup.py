@@ -16,15 +16,19 @@ GRID = [
     "jsonschema>=4.18",
     "PyYAML>=6.0",
 ]
+# The first highdicom with colours from RGB and any number of display windows of a map.
+DICOM = ["highdicom>=0.28"]
 TEST = [
     "pytest>=7",
     "ruff>=0.6",
     "blosc2>=3.3.2",
     "diffusers>=0.31",
     "monai>=1.3",
+    "pynrrd>=1.0",
     "selenium>=4.20",
     *REPORT,
     *GRID,
+    *DICOM,
 ]
 
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
@@ -62,7 +66,7 @@ setup(
         "platformdirs>=3.0",
         "requests>=2.28",
     ],
-    extras_require={"report": REPORT, "test": TEST, "docs": DOCS, "grid": GRID},
+    extras_require={"report": REPORT, "test": TEST, "docs": DOCS, "grid": GRID, "dicom": DICOM},
     entry_points={
         "console_scripts": [f"spinesegdiff={PACKAGE}.cli:main"],
         "torch.backends": [f"spinesegdiff={PACKAGE}.torch_plugin:prepare_search"],

@@ -32,6 +32,8 @@ VALIDATION_MAPS = "validation_uncertainty"
 MAPS = "uncertainty"
 # Beside the maps: whose answers they compare, samples, folds or mirrorings.
 MEMBERS_FILE = "members.json"
+# Maps of what members of an ensemble do not agree on: as files, `<case>_<map>`.
+DISAGREEMENT = ("variance", "mutual_information")
 # In a folder of masks: label maps with one dimension more, the samples, see `samples_file`.
 SAMPLES = "samples"
 TIMING_FILE = "timing.json"

@@ -32,6 +32,7 @@ FLOORS = {
     "torch_plugin": 1,
     "decisions": 1,
     "downloads": 1,
+    "archives": 1,
     "diffusion": 1,
     "imaging": 1,
     "pipeline": 1,
@@ -167,7 +168,7 @@ class TestInstallation:
     def test_constraints_pin_what_is_required(self):
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         pinned = {normalised(line.partition("==")[0]) for line in lines if "==" in line}
-        wanted = {name for extra in (None, "docs", "grid", "report", "test") for name in requirements(extra)}
+        wanted = {name for extra in (None, "dicom", "docs", "grid", "report", "test") for name in requirements(extra)}
         assert wanted | {"build", "twine"} <= pinned
 
     def test_pre_commit_takes_the_pinned_ruff(self):
@@ -189,6 +190,8 @@ class TestImports:
         declared = requirements()
         if module.startswith("report."):
             declared |= requirements("report")
+        if module.startswith("scans.formats."):
+            declared |= requirements("dicom")
         if module.startswith("workflow.") or module == "commands.reproduce":
             declared |= requirements("grid")
         assert not undeclared_imports(MODULES[module], declared)

@@ -18,18 +18,22 @@ from nnunetv2_diffusion.commands._flags import (
 )
 
 if TYPE_CHECKING:
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
     from nnunetv2_diffusion.scans.model import SegmentationModel
     from nnunetv2_diffusion.scans.segmentation import Options
 
 CONTRASTS = ("T1=", "T2=")
-FORMATS = ("nii.gz", "mha", "nrrd")
+SLICER, DICOM = "seg.nrrd", "dicom-seg"
+FORMATS = ("nii.gz", "mha", "nrrd", SLICER, DICOM)
 # What a result depends on beside the model, its folds and the sampling.
 _ASKED = ("slices", "save_probabilities", "disagreement", "measure", "structures", "review", "precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A scan or folder, where to write, and which model."""
-    parser.add_argument("input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, or a folder of scans")
+    parser.add_argument(
+        "input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, DICOMDIR or zip, or a folder of scans"
+    )
     parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
     model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
     model.add_argument(
@@ -77,7 +81,12 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         help="with --measure: which of the model's labels are canal, vertebrae and discs, as in canal=1 vertebrae=2 "
         "discs=3 (default: by their names)",
     )
-    parser.add_argument("--format", choices=FORMATS, help="of the images written (default: the scan's; DICOM: mha)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="of the images written (default: the scan's; DICOM: mha); seg.nrrd: a segmentation for 3D Slicer, of "
+        "structures, or of levels with --measure; dicom-seg: a DICOM segmentation and parametric map, of DICOM series",
+    )
     parser.add_argument(
         "--review",
         nargs="+",
@@ -127,16 +136,31 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
 
     excluded = rejected_scans(args.exclude) if args.exclude else ()
-    ending = None if args.format is None else f".{args.format}"
+    form = _form(args.format)
     if args.watch:
-        _watch(args, *models.values(), changes, series=args.series, ending=ending, excluded=excluded)
+        _watch(args, *models.values(), changes, series=args.series, form=form, excluded=excluded)
         return 0
     failures = []
     for contrast, folder in models.items():
-        failures += _segment(args, folder, changes, contrast, tuple(models), excluded, ending)
+        failures += _segment(args, folder, changes, contrast, tuple(models), excluded, form)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _form(name: str | None) -> ImageFiles:
+    """What is written, by the name that --format has for it."""
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
+
+    if name == SLICER:
+        from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
+
+        return SlicerFiles()
+    if name == DICOM:
+        from nnunetv2_diffusion.scans.formats.dicom_files import DicomFiles
+
+        return DicomFiles()
+    return ImageFiles(name and f".{name}")
 
 
 def _segment(
@@ -146,7 +170,7 @@ def _segment(
     contrast: str,
     contrasts: tuple[str, ...],
     excluded: Collection[str],
-    ending: str | None,
+    form: ImageFiles,
 ) -> list[str]:
     """The scans that are a model's; a sentence for each failure. PyTorch is loaded where there is something to do."""
     from nnunetv2_diffusion.scans.resuming import Asked, all_finished
@@ -154,7 +178,7 @@ def _segment(
 
     how = {
         "series": args.series,
-        "ending": ending,
+        "form": form,
         "excluded": excluded,
         "share": Share(contrast, contrasts) if contrast else None,
     }

@@ -13,6 +13,8 @@ from nnunetv2_diffusion.spider import STRUCTURES
 STYLE = Path(__file__).with_name("figures.mplstyle")
 INK, PAPER, AXIS, GRID = "#1b2733", "#ffffff", "#9aa5b1", "#d9dfe5"
 WITH, WITHOUT = "#d9822b", "#2f7fc1"
+# Which way a level's colour goes from its structure's, towards black or white, and how far.
+_SHADES = ((255, 0.25), (255, 0.5), (0, 0.35))
 
 
 def _cycle() -> list[str]:
@@ -35,3 +37,14 @@ def structure_colours(names: Iterable[str]) -> dict[str, str]:
     own = {name: tint for name, tint in zip(STRUCTURES, cycle, strict=False) if name in names}
     left = itertools.cycle(tint for tint in cycle if tint not in own.values())
     return {name: own[name] if name in own else next(left) for name in names}
+
+
+def level_colour(tint: str, number: int) -> str:
+    """The colour of a structure's part `number`: shades of the structure's, so that neighbours can be told apart."""
+    towards, share = _SHADES[number % len(_SHADES)]
+    return "#" + "".join(f"{round(value + (towards - value) * share):02x}" for value in red_green_blue(tint))
+
+
+def red_green_blue(tint: str) -> tuple[int, int, int]:
+    """A colour such as #2f7fc1 as three numbers from 0 to 255."""
+    return tuple(int(tint[place : place + 2], 16) for place in (1, 3, 5))

@@ -17,13 +17,12 @@ from torch._dynamo import OptimizedModule
 from nnunetv2_diffusion.inference.runtime import Runtime, choose_device, nnunets_threads
 from nnunetv2_diffusion.inference.window import Prediction, SlidingWindow, TiledVolume
 from nnunetv2_diffusion.networks import DiffusionNetwork
-from nnunetv2_diffusion.nnunet_names import SAMPLES
+from nnunetv2_diffusion.nnunet_names import DISAGREEMENT, SAMPLES
 from nnunetv2_diffusion.sampling.chunks import cpu_batch_size
 from nnunetv2_diffusion.sampling.ensembles import total_entropy
 
 GPU_TILES = 4
 TILES_PER_LOADING = 4  # of a fold's weights
-UNCERTAINTY, DISAGREEMENT = ("uncertainty",), ("variance", "mutual_information")
 FOLDS, MIRRORINGS = "folds", "mirrorings"
 
 Fused = tuple[torch.Tensor, torch.Tensor]  # logits and maps
@@ -68,7 +67,7 @@ class TilePredictor(nnUNetPredictor):
     @property
     def map_names(self) -> list[str]:
         """The maps of a case, in their order."""
-        return [*UNCERTAINTY, *(DISAGREEMENT if self.disagreement else ())]
+        return ["uncertainty", *(DISAGREEMENT if self.disagreement else ())]
 
     @property
     def _folds(self) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
-import zipfile
 from pathlib import PurePosixPath
 
 from nnunetv2_diffusion.nnunet_names import CALIBRATION_FILE, DATASET_FILE, PLANS_FILE, ModelName, dataset_number
@@ -27,20 +25,3 @@ def is_of_a_model(member: str) -> bool:
     except ValueError:
         return False
     return parts[2] in _OF_A_MODEL if len(parts) == 3 else _CHECKPOINT.fullmatch(parts[3]) is not None
-
-
-def check_member(member: zipfile.ZipInfo) -> None:
-    """ValueError for a member that could be written outside of the folder, or is a link, or cannot be read."""
-    path = PurePosixPath(member.filename)
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    fault = None
-    if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
-        fault = "would be written outside of the model's folder"
-    elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        fault = "is a link or a device, not a file"
-    elif member.flag_bits & 1:
-        fault = "is encrypted"
-    elif not member.filename.isprintable() or not path.parts:
-        fault = "has no proper name"
-    if fault:
-        raise ValueError(f"its member {member.filename!r} {fault}")

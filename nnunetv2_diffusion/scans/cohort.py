@@ -13,7 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.finished import ASKED, MADE_OF, finished_line, input_hash, is_finished
-from nnunetv2_diffusion.scans.outputs import Segmentation, write_segmentation
+from nnunetv2_diffusion.scans.formats.images import ImageFiles
+from nnunetv2_diffusion.scans.found import Segmentation
+from nnunetv2_diffusion.scans.outputs import write_segmentation
 from nnunetv2_diffusion.scans.sources import Scan, ScanSource
 
 
@@ -29,23 +31,23 @@ class Work:
 
     Attributes:
         segment: finds mask and map in a scan of that name.
-        request: of an ending of image files, its `finished.request_hash`.
-        ending: of the images written; None for the scan's own.
+        request: of what tells a result's format from others, its `finished.request_hash`.
+        form: of what is written.
         line: what is said of a result of that name.
         overwrite: also of scans whose results are there.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         progress: whether a terminal shows a bar over the scans.
-        asked: of an ending of image files, its `finished.asked_hash`.
+        asked: the same for `finished.asked_hash`.
     """
 
     segment: Callable[[Scan, str], Segmentation]
     request: Callable[[str], str]
-    ending: str | None
+    form: ImageFiles
     line: Callable[[str, Segmentation], str]
     overwrite: bool = False
     workers: int = 1
     progress: bool = False
-    asked: Callable[[str], str | None] = lambda ending: None
+    asked: Callable[[str], str | None] = lambda form: None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def work_through(
     failures: list[str] = []
     finished = 0
     with _executors(work.workers) as (reading, writing):
-        behind: deque[tuple[Future, str]] = deque()
+        behind: deque[tuple[Future, str, str]] = deque()
         # None: shown in a terminal only
         hidden = None if work.progress and len(sources) > 1 else True
         with tqdm(total=len(sources), unit="scan", disable=hidden, smoothing=0.1) as bar:
@@ -80,7 +82,7 @@ def work_through(
                     prepared = future.result()
                     found = None if prepared.scan is None else work.segment(prepared.scan, source.shown_name)
                 except (ValueError, OSError, RuntimeError) as error:
-                    failures.append(f"{source.shown_name} was not segmented: {' '.join(str(error).split())}")
+                    failures.append(_failure(source.shown_name, error))
                     bar.update()
                     continue
                 if found is None:
@@ -88,25 +90,36 @@ def work_through(
                     bar.total -= 1  # so that the time left is that of scans that take some
                     bar.refresh()
                     continue
-                ending = work.ending or source.output_ending
-                made = {MADE_OF: prepared.made_of, ASKED: work.asked(ending)}
+                made = {MADE_OF: prepared.made_of, ASKED: work.asked(work.form.request(source))}
                 found = replace(found, report={**found.report, **made})
-                written = writing.submit(write_segmentation, found, folder, source.name, ending, labels)
-                behind.append((written, work.line(source.name, found)))
-                _settle(behind, work.workers, say)
+                written = writing.submit(write_segmentation, found, folder, source, work.form, labels)
+                behind.append((written, source.shown_name, work.line(source.name, found)))
+                failures += _settle(behind, work.workers, say)
                 bar.update()
-            _settle(behind, 0, say)
+            failures += _settle(behind, 0, say)
     if finished:
         say(finished_line(finished, len(sources)))
     return failures
 
 
-def _settle(behind: deque[tuple[Future, str]], left: int, say: Callable[[str], None]) -> None:
-    """Wait until at most `left` results are still being written; an error in writing is raised here."""
+def _failure(name: str, error: Exception) -> str:
+    return f"{name} was not segmented: {' '.join(str(error).split())}"
+
+
+def _settle(behind: deque[tuple[Future, str, str]], left: int, say: Callable[[str], None]) -> list[str]:
+    """Wait until at most `left` results are still being written; a sentence for each that its format cannot hold.
+
+    What the disk refuses is raised here.
+    """
+    failures = []
     while len(behind) > left:
-        written, line = behind.popleft()
-        written.result()
-        say(line)
+        written, name, line = behind.popleft()
+        try:
+            written.result()
+            say(line)
+        except ValueError as error:
+            failures.append(_failure(name, error))
+    return failures
 
 
 def _ahead(
@@ -124,8 +137,9 @@ def _ahead(
 def _prepare(source: ScanSource, folder: Path, work: Work) -> _Prepared:
     if source.fault:
         source.read()
-    made_of = {"input": input_hash(source), "request": work.request(work.ending or source.output_ending)}
-    there = not work.overwrite and is_finished(folder, source.name, made_of)
+    work.form.check(source)
+    made_of = {"input": input_hash(source), "request": work.request(work.form.request(source))}
+    there = not work.overwrite and is_finished(folder, work.form.files(source), made_of)
     return _Prepared(source, made_of, None if there else source.read())
 
 

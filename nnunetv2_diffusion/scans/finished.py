@@ -19,6 +19,7 @@ from nnunetv2_diffusion.nnunet_names import (
     folds_with,
     parse_stage,
 )
+from nnunetv2_diffusion.scans.formats.images import ResultFiles
 from nnunetv2_diffusion.scans.sources import ScanSource
 
 # In a result's json: the SHA-256 of the scan's files, and of all that was asked for.
@@ -28,17 +29,17 @@ ASKED = "asked"
 _WITH_DATA_BESIDE = (".mhd", ".nhdr")
 
 
-def request_hash(model: dict[str, Any], options: Any, ending: str) -> str:
-    """SHA-256 of what is asked for: the same model, settings, options and file ending give the same one.
+def request_hash(model: dict[str, Any], options: Any, form: str) -> str:
+    """SHA-256 of what is asked for: the same model, settings, options and format give the same one.
 
     Args:
         model: as `summary.describe_model` describes it, with its hash.
         options: the dataclass; whether a bar is shown does not count.
-        ending: of the images to write.
+        form: of what is written: the ending of its images, or a format's name.
     """
     asked = {name: value for name, value in asdict(options).items() if name != "progress"}
     # in words, since a calibration has pairs of names as keys, which json does not
-    text = json.dumps({"model": model, "options": repr(asked), "ending": ending}, sort_keys=True, default=repr)
+    text = json.dumps({"model": model, "options": repr(asked), "ending": form}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -52,7 +53,7 @@ def asked_hash(folder: Path, folds: Sequence[str] | None, checkpoint: str, words
         folder: of the model.
         folds: as they were named; None or "all" for any.
         checkpoint: file name.
-        words: flags and their values, with the ending of images.
+        words: flags and their values, with the format.
 
     Returns:
         None where more files count: of a model that refines another's masks, or in a folder of any other name.
@@ -91,23 +92,24 @@ def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def is_finished(folder: Path, name: str, made_of: dict[str, str]) -> bool:
+def is_finished(folder: Path, result: ResultFiles, made_of: dict[str, str]) -> bool:
     """Whether all files of a result are there, made of this very scan by this very request."""
-    report = _whole_report(folder, name)
+    report = _whole_report(folder, result)
     return report is not None and report.get(MADE_OF) == made_of
 
 
-def is_finished_as_asked(folder: Path, name: str, scan: str, asked: str) -> bool:
+def is_finished_as_asked(folder: Path, result: ResultFiles, scan: str, asked: str) -> bool:
     """The same by the `input_hash` of its scan and an `asked_hash`."""
-    report = _whole_report(folder, name) or {}
+    report = _whole_report(folder, result) or {}
     made_of = report.get(MADE_OF)
     return isinstance(made_of, dict) and made_of.get("input") == scan and report.get(ASKED) == asked
 
 
-def _whole_report(folder: Path, name: str) -> dict[str, Any] | None:
+def _whole_report(folder: Path, result: ResultFiles) -> dict[str, Any] | None:
     """A result's json; None where one of the result's files is missing."""
+    folder = folder / result.folder
     try:
-        report = read_json(folder / f"{name}.json")
+        report = read_json(folder / result.report)
     except (OSError, ValueError):
         return None
     files = report.get("files")

@@ -10,8 +10,10 @@ from typing import Any
 from nnunetv2_diffusion.files import read_json
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE
 from nnunetv2_diffusion.scans.finished import asked_hash, finished_line, input_hash, is_finished_as_asked
+from nnunetv2_diffusion.scans.formats.images import ImageFiles
 from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import ScanSource, find_scans, trained_contrasts
+from nnunetv2_diffusion.scans.zipped import unzipped
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Asked:
     checkpoint: str
     words: dict[str, Any]
 
-    def hash(self, ending: str) -> str | None:
-        """Of images of that ending."""
-        return asked_hash(self.folder, self.folds, self.checkpoint, {**self.words, "ending": ending})
+    def hash(self, form: str) -> str | None:
+        """Of what is written in a format, by its `ImageFiles.request`."""
+        return asked_hash(self.folder, self.folds, self.checkpoint, {**self.words, "form": form})
 
 
 def all_finished(
@@ -34,7 +36,7 @@ def all_finished(
     asked: Asked,
     *,
     series: str | None = None,
-    ending: str | None = None,
+    form: ImageFiles,
     excluded: Collection[str] = (),
     share: Share | None = None,
 ) -> list[str] | None:
@@ -51,11 +53,12 @@ def all_finished(
         contrasts = share.among if share else trained_contrasts(read_json(asked.folder / DATASET_FILE))
     except (OSError, ValueError):
         return None  # what is wrong is told where the model is loaded
-    sources, remarks = find_scans(path, series, contrasts)
-    wanted = [source for source in sources if source.name not in excluded]
-    own = share.own(wanted) if share else wanted
-    if (share and share.unknown(wanted)) or not _are_finished(own, output, asked, ending):
-        return None
+    with unzipped(path) as given:
+        sources, remarks = find_scans(given, series, contrasts)
+        wanted = [source for source in sources if source.name not in excluded]
+        own = share.own(wanted) if share else wanted
+        if (share and share.unknown(wanted)) or not _are_finished(own, output, asked, form):
+            return None
     if own:
         remarks.append(finished_line(len(own), len(own)))
     if len(sources) > 1:
@@ -65,14 +68,14 @@ def all_finished(
     return remarks
 
 
-def _are_finished(sources: list[ScanSource], output: Path, asked: Asked, ending: str | None) -> bool:
+def _are_finished(sources: list[ScanSource], output: Path, asked: Asked, form: ImageFiles) -> bool:
     hashes: dict[str, str | None] = {}
     for source in sources:
-        own = ending or source.output_ending
+        own = form.request(source)
         if own not in hashes:
             hashes[own] = asked.hash(own)
         if source.fault or hashes[own] is None:
             return False
-        if not is_finished_as_asked(output, source.name, input_hash(source), hashes[own]):
+        if not is_finished_as_asked(output, form.files(source), input_hash(source), hashes[own]):
             return False
     return True

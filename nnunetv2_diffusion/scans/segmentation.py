@@ -16,8 +16,11 @@ from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.cohort import Work, say_line, work_through
 from nnunetv2_diffusion.scans.finished import request_hash
+from nnunetv2_diffusion.scans.formats.images import ImageFiles
+from nnunetv2_diffusion.scans.found import Segmentation
 from nnunetv2_diffusion.scans.model import SegmentationModel, load_model
-from nnunetv2_diffusion.scans.outputs import Picture, Segmentation, check_output_folder
+from nnunetv2_diffusion.scans.outputs import check_output_folder
+from nnunetv2_diffusion.scans.picture import Picture
 from nnunetv2_diffusion.scans.resuming import Asked
 from nnunetv2_diffusion.scans.review import ReviewThresholds
 from nnunetv2_diffusion.scans.sagittal import SagittalVolume, slice_indices
@@ -25,10 +28,14 @@ from nnunetv2_diffusion.scans.samples import samples_on_scan
 from nnunetv2_diffusion.scans.sharing import Share
 from nnunetv2_diffusion.scans.sources import Scan, find_scans, scan_from_image, trained_contrasts
 from nnunetv2_diffusion.scans.summary import describe_model, findings, software, what_was_covered
+from nnunetv2_diffusion.scans.zipped import unzipped
 from nnunetv2_diffusion.scoring.overlaps import Overlaps, pairwise_dice
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.scans.measuring import Measuring
+
+# Image files of the scan's own format.
+AS_SCANNED = ImageFiles()
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,9 @@ def segment(
     """Segment one scan.
 
     Args:
-        image: a file, a folder with one DICOM series, or a SimpleITK image, of any orientation, spacing and size; a
-            2-D image is taken as a sagittal slice whose columns run to posterior and whose rows run to inferior.
+        image: a file, a folder, zip file or DICOMDIR with one DICOM series, or a SimpleITK image, of any orientation,
+            spacing and size; a 2-D image is taken as a sagittal slice whose columns run to posterior and whose rows
+            run to inferior.
         model: from `load_model`, which serves many scans; or a model folder.
         slices: "central", "all", or a number K: the K sagittal slices about the central one.
         probabilities: also return the probabilities.
@@ -102,11 +110,13 @@ def segment(
     options = Options(slices, probabilities, thresholds or ReviewThresholds(), measuring=measuring)
     if isinstance(image, sitk.Image):
         return _segment_scan(scan_from_image(image), None, model, options)
-    sources, _ = find_scans(Path(image), series, trained_contrasts(model.predictor.dataset_json))
-    if len(sources) > 1:
-        names = ", ".join(source.name for source in sources)
-        raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
-    return _segment_scan(sources[0].read(), sources[0].shown_name, model, options)
+    with unzipped(Path(image)) as path:
+        sources, _ = find_scans(path, series, trained_contrasts(model.predictor.dataset_json))
+        if len(sources) > 1:
+            names = ", ".join(source.name for source in sources)
+            raise ValueError(f"{image} holds {len(sources)} scans ({names}): name one of them, or its series")
+        scan = sources[0].read()
+    return _segment_scan(scan, sources[0].shown_name, model, options)
 
 
 def segment_files(
@@ -116,7 +126,7 @@ def segment_files(
     options: Options,
     *,
     series: str | None = None,
-    ending: str | None = None,
+    form: ImageFiles = AS_SCANNED,
     overwrite: bool = False,
     workers: int = 1,
     excluded: Collection[str] = (),
@@ -131,11 +141,11 @@ def segment_files(
     A scan whose result is there, made of the same files by the same model, settings and options, is left alone.
 
     Args:
-        path, series: see `scans.find_scans`.
+        path, series: see `scans.find_scans`; also a zip file of what a folder may hold.
         output: folder to write to.
         model: from `load_model`.
         options: how to segment.
-        ending: of the images written, e.g. ".nii.gz"; None keeps the scan's own format (DICOM becomes .mha).
+        form: of what is written, see `scans.formats`; by default images of the scan's own format (DICOM becomes .mha).
         overwrite: segment also what is finished.
         workers: how many scans are read ahead and written behind; 0 does one thing after the other.
         excluded: names of scans to leave out, also of page and table.
@@ -151,16 +161,17 @@ def segment_files(
         OSError: the output folder cannot be written to.
     """
     contrasts = share.among if share else trained_contrasts(model.predictor.dataset_json)
-    sources, remarks = find_scans(Path(path), series, contrasts, options.progress)
-    for remark in remarks:
-        say(remark)
-    check_output_folder(Path(output), sources, ending)
-    work = work_of(model, options, ending, overwrite=overwrite, workers=workers)
+    work = work_of(model, options, form, overwrite=overwrite, workers=workers)
     if asked is not None:
         work = replace(work, asked=cache(asked.hash))
-    wanted = [source for source in sources if source.name not in excluded]
-    unknown = share.unknown(wanted) if share else []
-    failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
+    with unzipped(Path(path)) as given:
+        sources, remarks = find_scans(given, series, contrasts, options.progress)
+        for remark in remarks:
+            say(remark)
+        check_output_folder(Path(output), sources, form)
+        wanted = [source for source in sources if source.name not in excluded]
+        unknown = share.unknown(wanted) if share else []
+        failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)
     if len(sources) > 1:
         from nnunetv2_diffusion.scans.page.page import write_page  # here: a single scan need not wait for it
 
@@ -170,7 +181,7 @@ def segment_files(
 
 
 def work_of(
-    model: SegmentationModel, options: Options, ending: str | None, *, overwrite: bool = False, workers: int = 1
+    model: SegmentationModel, options: Options, form: ImageFiles, *, overwrite: bool = False, workers: int = 1
 ) -> Work:
     """What is done with each scan of a folder; see `segment_files`."""
     if workers < 0:
@@ -179,7 +190,7 @@ def work_of(
     return Work(
         lambda scan, name: _segment_scan(scan, name, model, options),
         lambda own: request_hash(described, options, own),
-        ending,
+        form,
         _line,
         overwrite,
         workers,

@@ -108,7 +108,8 @@ def find_scans(
     """The scans in a file or folder, each with a name of its own, and what there is to say about DICOM series.
 
     Args:
-        path: an image file; or a folder of image files, of DICOM series (also in folders below), or of both.
+        path: an image file; a DICOMDIR; or a folder of image files, of DICOM series (also in folders below), or of
+            both.
         series: which DICOM series, see `dicom.choose_series`; None takes one of each study.
         contrasts: that the model was trained on, see `trained_contrasts`; None for any.
         progress: show a bar in a terminal where reading DICOM headers takes long.
@@ -117,6 +118,8 @@ def find_scans(
         FileNotFoundError: the path does not exist, or there is no scan in it.
         ValueError: no such series, or the one file that was named is damaged.
     """
+    if dicom.is_index(path):
+        return _in_index(path, series, contrasts, progress)
     if path.is_file():
         return _doubted(_in_file(path, series, contrasts), contrasts), []
     if not path.is_dir():
@@ -159,6 +162,20 @@ def _in_file(file: Path, series: str | None, contrasts: tuple[str, ...] | None) 
     chosen, _ = dicom.choose_series(found, series, contrasts)
     name = DICOM_NAME if any(dicom.names_a_patient(file.stem, s) for s in chosen) else _printable(file.stem)
     return _with_own_names(ScanSource(name, DICOM_MARK, DICOM_ENDING, s) for s in chosen)
+
+
+def _in_index(
+    index: Path, wanted: str | None, contrasts: tuple[str, ...] | None, progress: bool
+) -> tuple[list[ScanSource], list[str]]:
+    """The scans among the files that a DICOMDIR lists."""
+    files, missing = dicom.indexed_files(index)
+    chosen, remarks = dicom.choose_series(dicom.find_series(index.parent, progress, files), wanted, contrasts)
+    if not chosen:
+        lost = f"; of those that it lists, {missing} are missing" if missing else ""
+        raise FileNotFoundError(f"there is no scan in {index}: expected undamaged DICOM images that it lists{lost}")
+    if missing:
+        remarks.append(f"of the files that {index} lists, {missing} are missing")
+    return _with_own_names(_series_source(index.parent, series, len(chosen)) for series in chosen), remarks
 
 
 def _broken_links(root: Path, found: Sequence[Series]) -> list[ScanSource]:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_diffusion.scans.cohort import say_line, work_through
+from nnunetv2_diffusion.scans.formats.images import ImageFiles
 from nnunetv2_diffusion.scans.model import SegmentationModel
 from nnunetv2_diffusion.scans.outputs import check_output_folder
 from nnunetv2_diffusion.scans.page.page import write_page
-from nnunetv2_diffusion.scans.segmentation import Options, work_of
+from nnunetv2_diffusion.scans.segmentation import AS_SCANNED, Options, work_of
 from nnunetv2_diffusion.scans.sources import ScanSource, find_scans, trained_contrasts
 
 POLL_SECONDS, SETTLE_SECONDS = 1.0, 5.0
@@ -28,7 +29,7 @@ def watch_folder(
     stop: threading.Event,
     *,
     series: str | None = None,
-    ending: str | None = None,
+    form: ImageFiles = AS_SCANNED,
     workers: int = 1,
     excluded: Collection[str] = (),
     settle: float = SETTLE_SECONDS,
@@ -39,7 +40,7 @@ def watch_folder(
     Args:
         path: the folder.
         output: another one.
-        model, options, series, ending, workers, excluded: see `segment_files`.
+        model, options, series, form, workers, excluded: see `segment_files`.
         stop: checked between two looks at the folder; what was begun is finished.
         settle: seconds for which no file of a scan may have changed.
         say: told of every scan, also of those that could not be segmented: they are tried again when they change.
@@ -54,10 +55,10 @@ def watch_folder(
     if output.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{output} lies in the folder that is watched: its masks would be taken for scans")
     contrasts = trained_contrasts(model.predictor.dataset_json)
-    work = work_of(model, options, ending, workers=workers)
+    work = work_of(model, options, form, workers=workers)
 
     def segment_arrived(sources: Sequence[ScanSource]) -> None:
-        check_output_folder(output, sources, ending)
+        check_output_folder(output, sources, form)
         wanted = [source for source in sources if source.name not in excluded]
         for failure in work_through(wanted, output, work, model.labels, say):
             say(f"error: {failure}")

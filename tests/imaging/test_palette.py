@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nnunetv2_diffusion.imaging.palette import STYLE, colour, structure_colours
+from nnunetv2_diffusion.imaging.palette import STYLE, colour, level_colour, red_green_blue, structure_colours
 from nnunetv2_diffusion.spider import CANAL, DISCS, STRUCTURES, VERTEBRAE
 
 CYCLE = [f"#{tint}" for tint in re.findall(r'"([0-9a-f]{6})"', STYLE.read_text().partition("prop_cycle")[2])]
@@ -32,3 +32,10 @@ def test_other_structures_take_what_is_left_in_order():
     assert structure_colours(["a", DISCS, "b", "c"]) == {"a": CYCLE[0], DISCS: CYCLE[2], "b": CYCLE[1], "c": CYCLE[3]}
     many = structure_colours([CANAL, *"abcdefgh"])
     assert [many[name] for name in "abcdefgh"] == [*CYCLE[1:], CYCLE[1]]
+
+
+def test_levels_are_shades_of_their_structure_and_differ_from_their_neighbours():
+    assert red_green_blue("#2f7fc1") == (47, 127, 193)
+    shades = [level_colour("#2f7fc1", number) for number in range(6)]
+    assert shades[:3] == shades[3:] and len({*shades, "#2f7fc1"}) == 4
+    assert shades[1] == "#97bfe0"  # half way to white

@@ -172,9 +172,9 @@ def test_reading_and_writing_overlap_with_the_model(folder, cohort, tmp_path, mo
         meet(source.name, "c")
         return read(source)
 
-    def writing(found, folder, name, *rest):
-        meet(name, "a")
-        write(found, folder, name, *rest)
+    def writing(found, folder, source, *rest):
+        meet(source.name, "a")
+        write(found, folder, source, *rest)
 
     monkeypatch.setattr(sources.ScanSource, "read", reading)
     monkeypatch.setattr(queue, "write_segmentation", writing)

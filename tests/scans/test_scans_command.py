@@ -218,7 +218,7 @@ def test_nothing_half_written_when_the_disk_is_full(folder, scan, tmp_path, caps
             raise RuntimeError("no space left")
         write(image, file, *arguments, **options)
 
-    monkeypatch.setattr("nnunetv2_diffusion.scans.outputs.sitk.WriteImage", full_disk)
+    monkeypatch.setattr("nnunetv2_diffusion.imaging.writing.sitk.WriteImage", full_disk)
     assert run(tmp_path / "scan.mha", tmp_path / "out", "--model", folder) == 2
     assert re.search(r"out/scan cannot be written: is the disk full", capsys.readouterr().err)
     assert not list((tmp_path / "out").iterdir())

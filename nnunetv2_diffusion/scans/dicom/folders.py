@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DICOM_SUFFIXES = (".dcm", ".ima")
-_INDEX = "DICOMDIR"
+INDEX = "DICOMDIR"
 _MAGIC, _MAGIC_OFFSET = b"DICM", 128
 # A file without the magic starts with its first element: group 0002 or 0008, in either byte order, a low element
 # number, then a value representation or (implicit) a length below 64 KiB.
@@ -27,7 +27,7 @@ def dangling_links(folder: Path) -> list[Path]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file says or seems to be DICOM; an index of files (DICOMDIR) is none."""
-    if path.name.upper() == _INDEX or not os.path.isfile(path):
+    if path.name.upper() == INDEX or not os.path.isfile(path):
         return False
     return is_marked(path) or _starts_as_data_set(_start(path))
 

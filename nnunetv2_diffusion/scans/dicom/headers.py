@@ -13,7 +13,13 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ParametricMapStorage,
+)
 from tqdm import tqdm
 
 from nnunetv2_diffusion.scans.dicom.deflated import check_deflated
@@ -25,8 +31,8 @@ _KEYWORDS = ("SpecificCharacterSet", "SOPClassUID", "Modality", "SeriesNumber", 
 _TAGS = [Tag(keyword) for keyword in (*_KEYWORDS, *FRAME_KEYWORDS, *IDENTIFIERS)]
 # Part of the names of all SOP classes whose objects must hold pixels.
 _IMAGE_CLASS = "Image Storage"
-# Pixels that are no image of a scanner: drawn structures and doses.
-_NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN")
+# Pixels that are no image of a scanner, by modality or SOP class: drawn structures, doses and maps.
+_NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", ParametricMapStorage)
 # No image of a scanner is larger: what promises more is damaged, and its memory is not asked for.
 _MAX_PIXELS = 1 << 26
 _ELEMENT_HEADER = 12
@@ -108,7 +114,7 @@ def _header(found: Dataset, file: Path, pixels_at: int, size: int) -> Header | N
     kind = UID(text([found, found.file_meta], "SOPClassUID", "MediaStorageSOPClassUID"))
     modality = text([found], "Modality")
     has_pixels = bool(found.get("Rows") and found.get("Columns"))
-    if modality in _NO_IMAGES or (kind and not has_pixels and _IMAGE_CLASS not in kind.name):
+    if {modality, kind} & {*_NO_IMAGES} or (kind and not has_pixels and _IMAGE_CLASS not in kind.name):
         return None
     if not has_pixels or int(found.Rows) * int(found.Columns) > _MAX_PIXELS:
         raise ValueError

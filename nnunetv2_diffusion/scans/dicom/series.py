@@ -85,14 +85,15 @@ class Series:
         return f"{self.label}: {without_identifiers(text, self.identifiers)}"
 
 
-def find_series(folder: Path, progress: bool = False) -> list[Series]:
+def find_series(folder: Path, progress: bool = False, files: Sequence[Path] | None = None) -> list[Series]:
     """All stacks in a folder and the folders below, in the order of their folders and numbers.
 
     Args:
         folder: links to folders are followed.
         progress: show a bar in a terminal where reading the headers takes long.
+        files: those that count; None for all.
     """
-    headers, damaged = read_headers(dicom_files(folder), progress)
+    headers, damaged = read_headers(dicom_files(folder) if files is None else files, progress)
     unreadable = [*damaged, *dangling_links(folder)]
     by_series: dict[tuple[str, str], list[Header]] = {}
     for header in headers:
