@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, DICOMDIR or zip, or a folder of scans"
     )
-    parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
+    parser.add_argument(
+        "output",
+        metavar="OUT",
+        nargs="?",
+        help="folder for masks, uncertainty maps, previews and json files; with --bids: SCAN/derivatives/spinesegdiff",
+    )
     model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
     model.add_argument(
         "--model",
@@ -81,6 +86,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         "structures, or of levels with --measure; dicom-seg: a DICOM segmentation and parametric map, of DICOM series",
     )
     parser.add_argument(
+        "--bids",
+        action="store_true",
+        help="SCAN is a BIDS data set: its T1w and T2w images are segmented, and OUT becomes a derivative data set",
+    )
+    parser.add_argument(
         "--review",
         nargs="+",
         default=[],
@@ -125,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     if args.structures and not args.measure:
         raise ValueError("--structures is for --measure: add it, or leave --structures out")
     changes = dict(_threshold(text) for text in args.review)
+    output, form = _output(args)
 
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
     from nnunetv2_diffusion.scans.review import ReviewThresholds
@@ -135,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     thresholds = ReviewThresholds().updated(changes)
     how = {
         "series": args.series,
-        "form": _form(args.format),
+        "form": form,
         "workers": args.np,
         "excluded": excluded,
     }
@@ -143,16 +154,30 @@ def run(args: argparse.Namespace) -> int:
         from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
 
         with stopped_by_signals() as stop:
-            watch_folder(args.input, args.output, *_loaded(args, *models.values(), thresholds), stop, **how)
+            watch_folder(args.input, output, *_loaded(args, *models.values(), thresholds), stop, **how)
         return 0
     failures = []
     for contrast, folder in models.items():
         share = Share(contrast, tuple(models)) if contrast else None
         loaded = _loaded(args, folder, thresholds)
-        failures += segment_files(args.input, args.output, *loaded, overwrite=args.overwrite, share=share, **how)
+        failures += segment_files(args.input, output, *loaded, overwrite=args.overwrite, share=share, **how)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _output(args: argparse.Namespace) -> tuple[Path, ImageFiles]:
+    """Where and how results are written."""
+    if not args.bids:
+        if args.output is None:
+            raise ValueError("name a folder for the results, OUT, after the scan")
+        return Path(args.output), _form(args.format)
+    if args.format or args.series or args.watch:
+        raise ValueError("--bids takes no --format, --series or --watch: a BIDS data set is NIfTI, whole, and in place")
+    from nnunetv2_diffusion.scans.formats.bids_files import DERIVATIVES, BidsFiles
+
+    root = Path(args.input)
+    return Path(args.output or root / DERIVATIVES), BidsFiles(root=root)
 
 
 def _form(name: str | None) -> ImageFiles:

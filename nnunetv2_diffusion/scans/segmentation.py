@@ -128,10 +128,11 @@ def segment_files(
     contrasts = share.among if share else trained_contrasts(model.predictor.dataset_json)
     work = work_of(model, options, form, overwrite=overwrite, workers=workers)
     with unzipped(Path(path)) as given:
-        sources, remarks = find_scans(given, series, contrasts, options.progress)
+        sources, remarks = form.find(given, series, contrasts, options.progress)
         for remark in remarks:
             say(remark)
         check_output_folder(Path(output), sources, form)
+        form.begin(Path(output))
         wanted = [source for source in sources if source.name not in excluded]
         unknown = share.unknown(wanted) if share else []
         failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)

@@ -70,7 +70,7 @@ def _shown(result: Result) -> dict[str, Any]:
         "name": result.name,
         "identity": result.identity,
         "picture": f"./{quote(result.picture)}",
-        "json": f"./{quote(result.name)}.json",
+        "json": f"./{quote(result.json)}",
         "uncertainty": result.uncertainty,
         "reasons": result.reasons,
         "kinds": json.dumps(sorted({kind_of(reason) for reason in result.reasons})),
