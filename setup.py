@@ -21,6 +21,7 @@ DICOM = ["highdicom>=0.28"]
 TEST = [
     "pytest>=7",
     "ruff>=0.6",
+    "bidsschematools>=1.0",
     "blosc2>=3.3.2",
     "diffusers>=0.31",
     "monai>=1.3",

@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", metavar="SCAN", help="NIfTI, MHA, MHD, NRRD, a DICOM folder, DICOMDIR or zip, or a folder of scans"
     )
-    parser.add_argument("output", metavar="OUT", help="folder for masks, uncertainty maps, previews and json files")
+    parser.add_argument(
+        "output",
+        metavar="OUT",
+        nargs="?",
+        help="folder for masks, uncertainty maps, previews and json files; with --bids: SCAN/derivatives/spinesegdiff",
+    )
     model = parser.add_argument_group("model (its folder, its installed name, or its names in nnUNet_results)")
     model.add_argument(
         "--model",
@@ -88,6 +93,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         "structures, or of levels with --measure; dicom-seg: a DICOM segmentation and parametric map, of DICOM series",
     )
     parser.add_argument(
+        "--bids",
+        action="store_true",
+        help="SCAN is a BIDS data set: its T1w and T2w images are segmented, and OUT becomes a derivative data set",
+    )
+    parser.add_argument(
         "--review",
         nargs="+",
         default=[],
@@ -132,20 +142,35 @@ def run(args: argparse.Namespace) -> int:
     if args.structures and not args.measure:
         raise ValueError("--structures is for --measure: add it, or leave --structures out")
     changes = dict(_threshold(text) for text in args.review)
+    output, form = _output(args)
 
     from nnunetv2_diffusion.scans.page.verdicts import rejected_scans
 
     excluded = rejected_scans(args.exclude) if args.exclude else ()
-    form = _form(args.format)
     if args.watch:
-        _watch(args, *models.values(), changes, series=args.series, form=form, excluded=excluded)
+        _watch(args, *models.values(), changes, output, series=args.series, form=form, excluded=excluded)
         return 0
     failures = []
     for contrast, folder in models.items():
-        failures += _segment(args, folder, changes, contrast, tuple(models), excluded, form)
+        share = (contrast, tuple(models)) if contrast else None
+        failures += _segment(args, folder, changes, share, output, series=args.series, form=form, excluded=excluded)
     for failure in failures:
         print(f"spinesegdiff segment: error: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _output(args: argparse.Namespace) -> tuple[Path, ImageFiles]:
+    """Where and how results are written."""
+    if not args.bids:
+        if args.output is None:
+            raise ValueError("name a folder for the results, OUT, after the scan")
+        return Path(args.output), _form(args.format)
+    if args.format or args.series or args.watch:
+        raise ValueError("--bids takes no --format, --series or --watch: a BIDS data set is NIfTI, whole, and in place")
+    from nnunetv2_diffusion.scans.formats.bids_files import DERIVATIVES, BidsFiles
+
+    root = Path(args.input)
+    return Path(args.output or root / DERIVATIVES), BidsFiles(root=root)
 
 
 def _form(name: str | None) -> ImageFiles:
@@ -167,24 +192,18 @@ def _segment(
     args: argparse.Namespace,
     folder: Path,
     changes: dict[str, float],
-    contrast: str,
-    contrasts: tuple[str, ...],
-    excluded: Collection[str],
-    form: ImageFiles,
+    contrast: tuple[str, tuple[str, ...]] | None,
+    output: Path,
+    **how,
 ) -> list[str]:
     """The scans that are a model's; a sentence for each failure. PyTorch is loaded where there is something to do."""
     from nnunetv2_diffusion.scans.resuming import Asked, all_finished
     from nnunetv2_diffusion.scans.sharing import Share
 
-    how = {
-        "series": args.series,
-        "form": form,
-        "excluded": excluded,
-        "share": Share(contrast, contrasts) if contrast else None,
-    }
+    how = {**how, "share": Share(*contrast) if contrast else None}
     words = {name: getattr(args, name) for name in _ASKED}
     asked = Asked(folder, args.f and tuple(args.f), args.chk, {**words, "sampling": sampling_overrides(args)})
-    said = None if args.overwrite else all_finished(Path(args.input), Path(args.output), asked, **how)
+    said = None if args.overwrite else all_finished(Path(args.input), output, asked, **how)
     if said is not None:
         for line in said:
             print(line, flush=True)
@@ -193,16 +212,14 @@ def _segment(
     from nnunetv2_diffusion.scans.segmentation import segment_files
 
     loaded = _loaded(args, folder, changes)
-    return segment_files(
-        args.input, args.output, *loaded, overwrite=args.overwrite, workers=args.np, asked=asked, **how
-    )
+    return segment_files(args.input, output, *loaded, overwrite=args.overwrite, workers=args.np, asked=asked, **how)
 
 
-def _watch(args: argparse.Namespace, folder: Path, changes: dict[str, float], **how) -> None:
+def _watch(args: argparse.Namespace, folder: Path, changes: dict[str, float], output: Path, **how) -> None:
     from nnunetv2_diffusion.scans.watching import stopped_by_signals, watch_folder
 
     with stopped_by_signals() as stop:
-        watch_folder(args.input, args.output, *_loaded(args, folder, changes), stop, workers=args.np, **how)
+        watch_folder(args.input, output, *_loaded(args, folder, changes), stop, workers=args.np, **how)
 
 
 def _models(args: argparse.Namespace) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from nnunetv2_diffusion.nnunet_names import DATASET_FILE
 from nnunetv2_diffusion.scans.finished import asked_hash, finished_line, input_hash, is_finished_as_asked
 from nnunetv2_diffusion.scans.formats.images import ImageFiles
 from nnunetv2_diffusion.scans.sharing import Share
-from nnunetv2_diffusion.scans.sources import ScanSource, find_scans, trained_contrasts
+from nnunetv2_diffusion.scans.sources import ScanSource, trained_contrasts
 from nnunetv2_diffusion.scans.zipped import unzipped
 
 
@@ -54,7 +54,7 @@ def all_finished(
     except (OSError, ValueError):
         return None  # what is wrong is told where the model is loaded
     with unzipped(path) as given:
-        sources, remarks = find_scans(given, series, contrasts)
+        sources, remarks = form.find(given, series, contrasts, False)
         wanted = [source for source in sources if source.name not in excluded]
         own = share.own(wanted) if share else wanted
         if (share and share.unknown(wanted)) or not _are_finished(own, output, asked, form):

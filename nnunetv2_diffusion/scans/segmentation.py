@@ -165,10 +165,11 @@ def segment_files(
     if asked is not None:
         work = replace(work, asked=cache(asked.hash))
     with unzipped(Path(path)) as given:
-        sources, remarks = find_scans(given, series, contrasts, options.progress)
+        sources, remarks = form.find(given, series, contrasts, options.progress)
         for remark in remarks:
             say(remark)
         check_output_folder(Path(output), sources, form)
+        form.begin(Path(output))
         wanted = [source for source in sources if source.name not in excluded]
         unknown = share.unknown(wanted) if share else []
         failures = work_through(share.own(wanted) if share else wanted, Path(output), work, model.labels, say)

@@ -121,7 +121,7 @@ def find_scans(
     if dicom.is_index(path):
         return _in_index(path, series, contrasts, progress)
     if path.is_file():
-        return _doubted(_in_file(path, series, contrasts), contrasts), []
+        return doubted(_in_file(path, series, contrasts), contrasts), []
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: expected a scan or a folder of scans")
     files = [_file_source(file) for file in sorted(path.iterdir()) if file.is_file() and _ending(file)]
@@ -137,10 +137,10 @@ def find_scans(
         raise FileNotFoundError(
             f"there is no scan in {path}: expected {endings} files, or undamaged DICOM images{lost}"
         )
-    return _doubted(_with_own_names(sources), contrasts), remarks
+    return doubted(_with_own_names(sources), contrasts), remarks
 
 
-def _doubted(sources: Iterable[ScanSource], contrasts: tuple[str, ...] | None) -> list[ScanSource]:
+def doubted(sources: Iterable[ScanSource], contrasts: tuple[str, ...] | None) -> list[ScanSource]:
     """Image files whose names tell another contrast than the model's get a doubt; series have theirs already."""
     return [
         replace(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnunetv2_diffusion.imaging.writing import write_image
 from nnunetv2_diffusion.measures import LEVELS_SUFFIX, MEASUREMENTS_FILE
 from nnunetv2_diffusion.nnunet_names import DISAGREEMENT
-from nnunetv2_diffusion.scans.sources import ScanSource
+from nnunetv2_diffusion.scans.sources import ScanSource, find_scans
 
 if TYPE_CHECKING:
     from nnunetv2_diffusion.scans.found import Segmentation
@@ -53,6 +53,12 @@ class ImageFiles:
 
     ending: str | None = None
 
+    def find(
+        self, path: Path, series: str | None, contrasts: tuple[str, ...] | None, progress: bool
+    ) -> tuple[list[ScanSource], list[str]]:
+        """The scans that a path stands for; see `sources.find_scans`."""
+        return find_scans(path, series, contrasts, progress)
+
     def check(self, source: ScanSource) -> None:
         """ValueError where a scan's result cannot be written in this format; images can always be."""
 
@@ -85,7 +91,7 @@ class ImageFiles:
             write_image(images[name], stage / name)
         return written
 
-    def finish(self, folder: Path) -> None:
+    def begin(self, folder: Path) -> None:
         """Write what belongs to all results of a folder; nothing here."""
 
 

@@ -47,11 +47,11 @@ def segments_of(found: Segmentation, labels: Mapping[str, Any]) -> tuple[sitk.Im
     Returns:
         uint8 labels with the scan's geometry, and its segments: all structures, or the levels that are there.
     """
-    structures = _structures(labels)
+    structures = structure_segments(labels)
     if found.levels is None:
         return found.mask, structures
     levels, mask = sitk.GetArrayFromImage(found.levels), sitk.GetArrayViewFromImage(found.mask)
-    segments = list(_levels(levels, structure_colours([*labels, *STRUCTURES])))
+    segments = level_segments(found.levels, labels)
     taken = {segment.value for segment in segments}
     free = (value for value in range(1, 256) if value not in taken)
     for structure in structures:
@@ -66,7 +66,12 @@ def segments_of(found: Segmentation, labels: Mapping[str, Any]) -> tuple[sitk.Im
     return image, segments
 
 
-def _structures(labels: Mapping[str, Any]) -> list[Segment]:
+def level_segments(levels: sitk.Image, labels: Mapping[str, Any]) -> list[Segment]:
+    """The segments of a map in SPIDER's numbering, canal first, then vertebrae and discs from below."""
+    return list(_levels(sitk.GetArrayFromImage(levels), structure_colours([*labels, *STRUCTURES])))
+
+
+def structure_segments(labels: Mapping[str, Any]) -> list[Segment]:
     """A segment for each value; a value of several regions has the names of all and the colour of the smallest."""
     colours = structure_colours(labels)
     holders: dict[int, list[str]] = {}
@@ -84,7 +89,6 @@ def _values(label: Any) -> list[int]:
 
 
 def _levels(array: np.ndarray, colours: Mapping[str, str]) -> Iterator[Segment]:
-    """The segments of a map in SPIDER's numbering, canal first, then vertebrae and discs from below."""
     there = np.unique(array[array > 0]).tolist()
     for value in sorted(there, key=lambda value: (value != CANAL_VALUE, value >= FIRST_DISC, value % PARTLY_VISIBLE)):
         if value == CANAL_VALUE:

@@ -71,7 +71,7 @@ def _shown(result: Result) -> dict[str, Any]:
         "name": result.name,
         "identity": result.identity,
         "picture": f"./{quote(result.picture)}",
-        "json": f"./{quote(result.name)}.json",
+        "json": f"./{quote(result.json)}",
         "uncertainty": result.uncertainty,
         "pairwise_dice": result.pairwise_dice,
         "reasons": result.reasons,

@@ -21,6 +21,8 @@ from nnunetv2_diffusion.scans.finished import MADE_OF
 FENCE = 1.5
 # Fewer values than that have no range that one could lie outside of.
 FEWEST = 8
+# Where they lie: beside each other, or as in BIDS.
+_REPORTS = ("*.json", "sub-*/**/*_dseg.json")
 _WHERE = ["level", "structure", "measurement"]
 
 
@@ -32,7 +34,7 @@ class Result:
         name: of its files.
         identity: tells this result from a later one of the same name.
         report: its json.
-        picture: file name of its preview.
+        picture, json: its preview and its json, from the folder of results.
         measurements: its table of `measures.COLUMNS`; empty where it was not measured.
         review: why its mask should be looked at.
         levels_doubt: why its levels are in doubt, where they were counted.
@@ -46,6 +48,7 @@ class Result:
     identity: str
     report: dict[str, Any]
     picture: str
+    json: str
     measurements: pd.DataFrame
     review: list[str]
     levels_doubt: list[str]
@@ -66,21 +69,21 @@ def read_results(folder: Path, excluded: Collection[str] = ()) -> tuple[list[Res
     Most in doubt is what has most reasons for a look, and of equal ones what is least certain.
     """
     results, remarks = [], []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(path for pattern in _REPORTS for path in folder.glob(pattern)):
         if file.stem in excluded:
             continue
         try:
-            result = _read(file)
+            result = _read(file, folder)
         except (ValueError, OSError) as error:
             remarks.append(f"left out of the page: {error}")
             continue
-        if result is not None:
+        if result is not None and result.name not in excluded:
             results.append(result)
     results = [replace(result, outlying=outlying) for result, outlying in zip(results, _outlying(results), strict=True)]
     return sorted(results, key=lambda r: (-len(r.reasons), -(r.uncertainty or 0.0), r.name)), remarks
 
 
-def _read(file: Path) -> Result | None:
+def _read(file: Path, folder: Path) -> Result | None:
     """A result; None for json files of another kind."""
     report = read_json(file, remedy="segment the scan again")
     if "review_reasons" not in report or "files" not in report:
@@ -90,11 +93,13 @@ def _read(file: Path) -> Result | None:
         table = next((name for name in files if name.endswith(".csv")), None)
         made = json.dumps(report.get(MADE_OF), sort_keys=True)
         mean, dice = report["mean_uncertainty"]["mask"], report.get("pairwise_dice")
+        picture = next(name for name in reversed(files) if name.endswith(".png"))
         return Result(
-            file.stem,
+            str(report.get("name", file.stem)),
             hashlib.sha256(made.encode()).hexdigest()[:12],
             report,
-            next(name for name in reversed(files) if name.endswith(".png")),
+            file.with_name(picture).relative_to(folder).as_posix(),
+            file.relative_to(folder).as_posix(),
             _table(file, table),
             [str(reason) for reason in report["review_reasons"]],
             [f"levels in doubt: {doubt}" for doubt in (report.get("measured") or {}).get("levels_doubt", [])],
