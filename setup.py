@@ -11,9 +11,10 @@ DATASET_CONVERSION = f"{PACKAGE}.dataset_conversion"
 REPORT = ["pillow>=9.2", "statsmodels>=0.14"]
 # Snakemake 9 needs Python 3.11; from 9.10 on its scheduler runs more jobs than there are cores (its issue 3913).
 GRID = [
-    'snakemake>=9.0,<9.10; python_version >= "3.11"',
+    'snakemake[reports]>=9.0,<9.10; python_version >= "3.11"',
     'snakemake-executor-plugin-slurm>=2.0; python_version >= "3.11"',
     "jsonschema>=4.18",
+    "psutil>=5.9",
     "PyYAML>=6.0",
 ]
 # The first highdicom with colours from RGB and any number of display windows of a map.

@@ -27,16 +27,27 @@ def check_machine(study: Path, grid: Grid, executor: str) -> None:
         raise RuntimeError(
             f"Snakemake has no executor {executor!r} here; pip install snakemake-executor-plugin-{executor}"
         )
-    elif executor == LOCAL and grid.device == "cuda" and count_gpus() == 0:
-        raise RuntimeError(
-            f"this machine has no NVIDIA GPU; run on a cluster with --executor slurm, or set device: cpu in {study}/"
-            "config.yaml, with which days become months"
-        )
+    elif executor == LOCAL and grid.device == "cuda":
+        _check_gpus(study, grid)
     needed, free = gigabytes_to_come(study, grid), shutil.disk_usage(study).free / 1e9
     if free < needed:
         raise OSError(
             f"too little space in {study}: about {needed:.0f} GB are needed and {free:.1f} GB are free; make space, or "
             "name another folder with --out"
+        )
+
+
+def _check_gpus(study: Path, grid: Grid) -> None:
+    found, needed = count_gpus(), grid.config.get("gpus_per_training", 1)
+    if found == 0:
+        raise RuntimeError(
+            f"this machine has no NVIDIA GPU; run on a cluster with --executor slurm, or set device: cpu in {study}/"
+            "config.yaml, with which days become months"
+        )
+    if found < needed:
+        raise RuntimeError(
+            f"a training asks for {needed} GPUs and this machine has {found}; lower gpus_per_training in {study}/"
+            "config.yaml"
         )
 
 

@@ -1,7 +1,8 @@
-"""What a study will cost: jobs, GPU hours and gigabytes by part, from a timing on this machine where there is one."""
+"""What a study will cost: jobs, GPU hours and gigabytes by part, from a timing on this machine, else estimated."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from nnunetv2_diffusion.files import naming
-from nnunetv2_diffusion.workflow.grid import Grid
+from nnunetv2_diffusion.workflow.estimates import TFLOP_A_SECOND, estimated_hours
+from nnunetv2_diffusion.workflow.grid import Grid, Job
 from nnunetv2_diffusion.workflow.progress import FINISHED, PARTLY, progress
 
 TIMING_FILE = "timing.csv"
@@ -37,23 +39,26 @@ def training_hours(timing: Mapping[str, Any]) -> float:
 
 
 def costs(study: Path, grid: Grid) -> pd.DataFrame:
-    """A row a part: part, jobs, finished, and of what is to come gpu_hours (none where not timed) and gigabytes."""
+    """A row a part: part, jobs, finished, and of what is to come gpu_hours (none where not timed), of those that are
+    not timed estimated_hours (none where not counted either), and gigabytes."""
     timing, states = read_timing(study), {row["job"]: row["state"] for row in progress(study, grid)}
     rows: dict[str, dict[str, Any]] = {}
     share = PHANTOM_SHARE if grid.config.get("phantoms") else 1.0
     for job in grid.jobs():
         part, hours, gigabytes = _about(job, grid, timing)
-        row = rows.setdefault(part, {"part": part, "jobs": 0, "finished": 0, "gpu_hours": 0.0, "gigabytes": 0.0})
+        nothing = {"jobs": 0, "finished": 0, "gpu_hours": 0.0, "estimated_hours": 0.0, "gigabytes": 0.0}
+        row = rows.setdefault(part, {"part": part, **nothing})
         row["jobs"] += 1
         if states[job.name] in (FINISHED, PARTLY):
             row["finished"] += 1
             continue
         row["gpu_hours"] += hours
+        row["estimated_hours"] += _estimate(job, grid) if math.isnan(hours) else 0.0
         row["gigabytes"] += share * gigabytes
     return pd.DataFrame(list(rows.values()))
 
 
-def _about(job: Any, grid: Grid, timing: Mapping[str, Mapping[str, Any]]) -> tuple[str, float, float]:
+def _about(job: Job, grid: Grid, timing: Mapping[str, Mapping[str, Any]]) -> tuple[str, float, float]:
     """(part, GPU hours, gigabytes) of a job; hours that are not known are no number."""
     _, *words = job.name.split("-")
     if job.rule == "train":
@@ -69,6 +74,11 @@ def _about(job: Any, grid: Grid, timing: Mapping[str, Mapping[str, Any]]) -> tup
     return job.rule, 0.0, 0.0
 
 
+def _estimate(job: Job, grid: Grid) -> float:
+    _, dataset, key, _ = job.name.split("-")
+    return estimated_hours(grid.models[key], grid.datasets[int(dataset)][0], training=job.rule == "train")
+
+
 def gigabytes_to_come(study: Path, grid: Grid) -> float:
     """What the jobs that are not finished will write."""
     return float(costs(study, grid)["gigabytes"].sum())
@@ -76,17 +86,28 @@ def gigabytes_to_come(study: Path, grid: Grid) -> float:
 
 def describe_costs(table: pd.DataFrame, gpus: int) -> str:
     """The table as text, with its sums for one GPU and for `gpus`."""
-    shown = table.assign(
-        gpu_hours=[f"{hours:.1f}" if hours == hours else "not timed" for hours in table["gpu_hours"]],
-        gigabytes=[f"{size:.1f}" for size in table["gigabytes"]],
-    )
-    hours, untimed = table["gpu_hours"].sum(), bool(table["gpu_hours"].isna().any())
+    rows = table.to_dict("records")
+    shown = table.assign(gpu_hours=[_hours(row) for row in rows], gigabytes=[f"{row['gigabytes']:.1f}" for row in rows])
+    shown = shown.drop(columns="estimated_hours").rename(columns={"gpu_hours": "GPU hours", "gigabytes": "GB"})
+    timed, untimed = table["gpu_hours"].sum(), table.loc[table["gpu_hours"].isna(), "estimated_hours"]
     lines = [
-        shown.rename(columns={"gpu_hours": "GPU hours", "gigabytes": "GB"}).to_string(index=False),
+        shown.to_string(index=False),
         f"{table['jobs'].sum()} jobs, {table['finished'].sum()} finished; {table['gigabytes'].sum():.0f} GB to come",
     ]
-    if hours:
-        lines.append(f"{hours:.1f} GPU hours: {hours / 24:.1f} days on one GPU, {hours / 24 / gpus:.1f} on {gpus}")
-    if untimed:
-        lines.append("what is not timed is not in the sum; --time-it times the trainings on this machine")
+    if timed:
+        lines.append(f"{_days(timed, gpus)}, timed on this machine")
+    if untimed.sum():
+        lines.append(f"{_days(untimed.sum(), gpus)}, estimated: counted operations at {TFLOP_A_SECOND:.0f} TFLOP/s")
+    if len(untimed):
+        lines.append("--time-it times the trainings on this machine")
     return "\n".join(lines)
+
+
+def _hours(row: Mapping[str, Any]) -> str:
+    if not math.isnan(row["gpu_hours"]):
+        return f"{row['gpu_hours']:.1f}"
+    return "not timed" if math.isnan(row["estimated_hours"]) else f"not timed, ~ {row['estimated_hours']:.1f}"
+
+
+def _days(hours: float, gpus: int) -> str:
+    return f"{hours:.1f} GPU hours: {hours / 24:.1f} days on one GPU, {hours / 24 / gpus:.1f} on {gpus}"

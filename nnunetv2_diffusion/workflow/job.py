@@ -21,13 +21,15 @@ from typing import Any, TextIO
 
 from nnunetv2_diffusion.files import read_json, write_json
 from nnunetv2_diffusion.pipeline.processes import find_script, last_lines
+from nnunetv2_diffusion.workflow.attempts import begin_of_run, identity, wait_for_earlier
 from nnunetv2_diffusion.workflow.grid import JOBS, LOGS
 from nnunetv2_diffusion.workflow.progress import CUT_OFF, FAILED, FINISHED, HEARTBEAT, PARTLY, RUNNING
 
 GPUS = "gpus"
 NOT_FOUND = 127  # as of a shell
 SOME_CASES = 2  # exit code of a command of ours that could not take every case
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# SIGHUP: a terminal that is closed.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,12 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = Path.cwd()
     record = study / JOBS / f"{args.name}.json"
     log = study / LOGS / f"{args.name}.log"
+    since = begin_of_run(study)
     with _gpus(study, args.gpus) as gpus:
+        if wait_for_earlier(record, since):
+            print(f"{args.name} has been finished by an earlier attempt meanwhile", file=sys.stderr)
+            return 0
         environment = {**os.environ, **gpus, **_threads(args.threads)}
         about = _begin(record, args.command)
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            status = _run(args.command, environment, log, record)
+            status = _run(args.command, environment, log, record, about)
         except SystemExit:
             write_json({**about, "state": CUT_OFF, "ended": time.time()}, record)
             raise
@@ -79,6 +85,7 @@ def _begin(record: Path, command: list[str]) -> dict[str, Any]:
         "host": platform.node(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "attempts": attempts,
+        "process": identity(os.getpid()),
         "started": time.time(),
     }
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,7 @@ def _begin(record: Path, command: list[str]) -> dict[str, Any]:
     return about
 
 
-def _run(command: list[str], environment: dict[str, str], log: Path, record: Path) -> int:
+def _run(command: list[str], environment: dict[str, str], log: Path, record: Path, about: dict[str, Any]) -> int:
     """The command's exit code; what ends this process ends the command, too, so that none goes on unseen."""
     with log.open("ab") as output:
         try:
@@ -94,6 +101,7 @@ def _run(command: list[str], environment: dict[str, str], log: Path, record: Pat
         except FileNotFoundError as error:
             output.write(f"{error}\n".encode())
             return NOT_FOUND
+        ending = _Ending()
         process = subprocess.Popen(
             [program, *command[1:]],
             env=environment,
@@ -102,14 +110,36 @@ def _run(command: list[str], environment: dict[str, str], log: Path, record: Pat
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        for number in _SIGNALS:
-            signal.signal(number, lambda received, _: _end(process, received))
+        ending.takes(process)
+        write_json({**about, "state": RUNNING, "command_process": identity(process.pid)}, record)
         while True:
             try:
                 return process.wait(HEARTBEAT)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(OSError):
                     os.utime(record)
+
+
+class _Ending:
+    """What ends this process ends its command, too, be it in the moment in which that begins."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._received: int | None = None
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it ignore a closed terminal
+                signal.signal(number, self._on_signal)
+
+    def takes(self, process: subprocess.Popen) -> None:
+        """From now on a signal ends `process`; one that has come already does so at once."""
+        self._process = process
+        if self._received is not None:
+            _end(process, self._received)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self._received = number
+        if self._process is not None:
+            _end(self._process, number)
 
 
 def _end(process: subprocess.Popen, received: int) -> None:

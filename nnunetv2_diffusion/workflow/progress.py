@@ -15,7 +15,7 @@ RUNNING, FINISHED, FAILED, PARTLY = "running", "finished", "failed", "finished i
 CUT_OFF, WAITING = "cut off", "waiting"
 # A job that runs touches its record so often (seconds); one that has not for some time was cut off.
 HEARTBEAT = 20.0
-_LOST = 6 * HEARTBEAT
+LOST = 6 * HEARTBEAT
 
 
 def progress(study: Path, grid: Grid) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def _state(study: Path, job: Job, record: Mapping[str, Any]) -> str:
             silent = time.time() - (study / JOBS / f"{job.name}.json").stat().st_mtime
         except FileNotFoundError:
             return WAITING
-        return CUT_OFF if silent > _LOST else RUNNING
+        return CUT_OFF if silent > LOST else RUNNING
     return WAITING if state in (FINISHED, PARTLY) else state  # a marker that was removed: the job is to run again
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -10,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_diffusion.workflow.attempts import sole_run
 from nnunetv2_diffusion.workflow.checks import LOCAL, check_machine
 from nnunetv2_diffusion.workflow.costs import costs, describe_costs
-from nnunetv2_diffusion.workflow.grid import DONE, Grid
+from nnunetv2_diffusion.workflow.grid import DONE, REPORT, Grid
 from nnunetv2_diffusion.workflow.job import count_gpus
 from nnunetv2_diffusion.workflow.progress import FINISHED, PARTLY, progress, unfinished
 from nnunetv2_diffusion.workflow.provenance import write_provenance
-from nnunetv2_diffusion.workflow.study import make_study
+from nnunetv2_diffusion.workflow.study import RECORD, make_study
 from nnunetv2_diffusion.workflow.timing import time_models, timed_datasets
 
 HERE = Path(__file__).parent
@@ -52,6 +54,11 @@ class Request:
     profile: str | None = None
     words: tuple[str, ...] = ()
 
+    @property
+    def runs(self) -> bool:
+        """Whether anything is run, and not only told."""
+        return self.time_it or not self.dry_run
+
 
 def reproduce(request: Request) -> int:
     """Run a study; 0 where everything is finished and the data are whole, else 2 with the list of what is not.
@@ -61,10 +68,25 @@ def reproduce(request: Request) -> int:
         RuntimeError, OSError: something without which nothing can run is missing.
     """
     study = request.out.absolute()
-    grid, lacking = make_study(study, request.data, config=request.config, splits=request.splits)
+    with contextlib.ExitStack() as held:
+        if (study / RECORD).is_file() and request.runs:
+            held.enter_context(sole_run(study))
+            grid, lacking = _made(study, request)
+        else:
+            grid, lacking = _made(study, request)
+            if request.runs:
+                held.enter_context(sole_run(study))
+        return _run(study, grid, lacking, request)
+
+
+def _made(study: Path, request: Request) -> tuple[Grid, list[str]]:
+    return make_study(study, request.data, config=request.config, splits=request.splits)
+
+
+def _run(study: Path, grid: Grid, lacking: list[str], request: Request) -> int:
     for sentence in lacking:
         print(f"note: {sentence}", flush=True)
-    if not (request.dry_run and not request.time_it):
+    if request.runs:
         check_machine(study, grid, request.executor)
     if request.time_it:
         _snakemake(study, grid, request, [f"{DONE}/plan-{dataset}" for dataset in timed_datasets(grid)])
@@ -72,20 +94,21 @@ def reproduce(request: Request) -> int:
     print(describe_costs(costs(study, grid), MANY_GPUS), flush=True)
     if request.dry_run:
         _snakemake(study, grid, request, ["all", "--dry-run", "--quiet", "all"])
-        return 2 if lacking else 0
+        return _list_at_the_end(lacking)
     status = _snakemake(study, grid, request, ["all"])
     return _conclude(study, grid, lacking, status)
 
 
 def _snakemake(study: Path, grid: Grid, request: Request, targets: Sequence[str]) -> int:
-    """Snakemake's exit code; an earlier Snakemake that was killed has left its lock."""
+    """Snakemake's exit code; an earlier Snakemake that was killed has left its lock, which is not that of this run."""
     profile = request.profile or str(_profile(request.executor))
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(study)]
     words += ["--profile", profile, *_limits(grid, request)]
     words += [] if request.executor == LOCAL and request.profile is None else ["--executor", request.executor]
-    if (study / ".snakemake" / "locks").is_dir():
+    if request.runs and (study / ".snakemake" / "locks").is_dir():
         subprocess.run([*words[:7], "--unlock", "all"], capture_output=True, check=False)
-    return subprocess.run([*words, *request.words, *targets], check=False).returncode
+    # it inherits the lock of `sole_run`, and has the study to itself even if this process is killed
+    return subprocess.run([*words, *request.words, *targets], check=False, close_fds=False).returncode
 
 
 def _profile(executor: str) -> Path:
@@ -108,9 +131,14 @@ def _conclude(study: Path, grid: Grid, lacking: list[str], status: int) -> int:
         _report_so_far(study, grid)
     problems = [*lacking, *unfinished(rows)]
     done = sum(row["state"] in (FINISHED, PARTLY) for row in rows)
-    print(f"{done} of {len(rows)} jobs are finished; {study / 'report' / 'index.html'}", flush=True)
+    page = study / REPORT / "index.html"
+    print(f"{done} of {len(rows)} jobs are finished{f'; {page}' if page.is_file() else ''}", flush=True)
     if not finished and not problems:
         problems = [f"Snakemake ended with exit code {status}; the same command goes on from here"]
+    return _list_at_the_end(problems)
+
+
+def _list_at_the_end(problems: Sequence[str]) -> int:
     for problem in problems:
         print(problem, file=sys.stderr, flush=True)
     return 2 if problems else 0

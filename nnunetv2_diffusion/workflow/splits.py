@@ -48,7 +48,8 @@ def _converted(name: str, modality: str) -> str:
 
 
 def phantom_splits(patients: int, modality: str, folds: int) -> Splits:
-    """As many folds as asked for, each patient validated in one of them."""
+    """So many folds, two at least, each patient validated in one of them."""
+    folds = max(folds, 2)  # of one alone nothing would be left to train on
     names = {patient: [case_name(patient, c) for c in MODALITIES[modality]] for patient in range(1, patients + 1)}
     return [
         {

@@ -115,5 +115,5 @@ def _write_splits(folder: Path, grid: Grid, published: Path | None) -> None:
         return
     cases = set() if phantoms else {case.case for case in select_cases(list_series(Path(grid.data)))}
     for dataset, (modality, _) in grid.datasets.items():
-        drawn = phantom_splits(phantoms, modality, len(folds)) if phantoms else None
+        drawn = phantom_splits(phantoms, modality, max(folds) + 1) if phantoms else None
         write_json(drawn or read_splits(published, modality, cases), folder / SPLITS / f"{dataset}.json")

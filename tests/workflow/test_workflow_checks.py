@@ -24,3 +24,13 @@ def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         checks.check_machine(tmp_path, GRID, "local")
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9 * needed))
     checks.check_machine(tmp_path, GRID, "local")
+
+
+def test_fewer_gpus_than_a_training_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    grid = Grid({**GRID.config, "device": "cuda", "gpus_per_training": 2}, "/data/SPIDER")
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e12))
+    monkeypatch.setattr(checks, "count_gpus", lambda: 1)
+    with pytest.raises(RuntimeError, match="asks for 2 GPUs and this machine has 1; lower gpus_per_training"):
+        checks.check_machine(tmp_path, grid, "local")
+    monkeypatch.setattr(checks, "count_gpus", lambda: 2)
+    checks.check_machine(tmp_path, grid, "local")

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from helpers.stub_commands import fake_program
+from nnunetv2_diffusion.workflow.attempts import LOCK, identity
 from nnunetv2_diffusion.workflow.job import count_gpus
+from nnunetv2_diffusion.workflow.progress import LOST
 
 JOB = [sys.executable, "-m", "nnunetv2_diffusion.workflow.job"]
 
@@ -71,14 +73,15 @@ def test_a_command_that_is_not_installed(tmp_path: Path):
     assert "nnUNetv2_absent is not installed" in record(tmp_path)["last_line"]
 
 
-def test_a_signal_ends_the_command_and_all_that_it_started(tmp_path: Path):
-    """As a cluster does shortly before it kills: a worker that ignores the signal goes, too."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_and_all_that_it_started(tmp_path: Path, number: int):
+    """As a cluster does shortly before it kills, and a terminal that is closed: a worker that ignores it goes, too."""
     script = "(trap '' TERM; echo $$ > child; sleep 60; sleep 60) & echo $! > worker; wait"
     process = subprocess.Popen([*JOB, "a", "--", "/bin/sh", "-c", script], cwd=tmp_path)
     wait_for(tmp_path / "worker")
     assert record(tmp_path)["state"] == "running"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
     assert record(tmp_path)["state"] == "cut off"
     worker = int((tmp_path / "worker").read_text(encoding="utf-8"))
     with pytest.raises(ProcessLookupError):
@@ -146,3 +149,81 @@ def test_counting_gpus(two_gpus: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert count_gpus() == 0
     monkeypatch.setenv("PATH", str(tmp_path))
     assert count_gpus() == 0
+
+
+def start(study: Path, script: str, **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*JOB, "a", "--", "/bin/sh", "-c", script], cwd=study, **options)
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path):
+    words = ["nohup", *JOB, "a", "--", "/bin/sh", "-c", "echo > begun; while [ ! -e stop ]; do sleep 0.02; done"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_file(tmp_path / "begun")
+    process.send_signal(signal.SIGHUP)
+    (tmp_path / "stop").touch()
+    assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize(("code", "begun"), [(0, 1), (3, 2)])
+def test_an_attempt_that_still_runs_is_waited_for(tmp_path: Path, code: int, begun: int):
+    """A killed Snakemake left it on the cluster, the study is started again: it runs once, or once more if it fails."""
+    script = f"echo >> begun; test -e second && exit 0; while [ ! -e stop ]; do sleep 0.02; done; exit {code}"
+    first = start(tmp_path, script)
+    wait_for_file(tmp_path / "begun")
+    second = start(tmp_path, script, stderr=subprocess.PIPE)
+    time.sleep(1.5)
+    assert second.poll() is None and record(tmp_path)["attempts"] == 1
+    (tmp_path / "second").touch()
+    (tmp_path / "stop").touch()
+    assert (first.wait(30), second.wait(30)) == (code, 0)
+    assert len((tmp_path / "begun").read_text(encoding="utf-8").splitlines()) == begun
+    assert (record(tmp_path)["attempts"], record(tmp_path)["state"]) == (begun, "finished")
+    told = b"a has been finished by an earlier attempt meanwhile" in second.communicate()[1]
+    assert told == (begun == 1)
+
+
+@pytest.mark.parametrize(("running", "begun"), [("by process 1 on node1\n", 1), ("", 2)])
+def test_an_attempt_that_stood_in_the_queue_behind_another(tmp_path: Path, running: str, begun: int):
+    """The study was started again before the earlier one ended; what ended before nobody knows is run again."""
+    (tmp_path / LOCK).write_text(running, encoding="utf-8")
+    for _ in range(2):
+        assert start(tmp_path, "echo >> begun").wait(30) == 0
+    assert len((tmp_path / "begun").read_text(encoding="utf-8").splitlines()) == begun
+    os.utime(tmp_path / LOCK, (time.time() + 60, time.time() + 60))
+    assert start(tmp_path, "echo >> begun").wait(30) == 0
+    assert record(tmp_path)["attempts"] == begun + 1, "a study that was started later runs it again"
+
+
+def test_the_command_that_a_killed_attempt_left_is_ended(tmp_path: Path):
+    """It trains on in a session of its own, and nobody notes how it ends."""
+    first = start(tmp_path, "test -e child && exit 0; echo $$ > child; sleep 60; sleep 60")
+    wait_for(tmp_path / "child")
+    while "command_process" not in record(tmp_path):
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    orphan = int((tmp_path / "child").read_text(encoding="utf-8"))
+    os.kill(orphan, 0)
+    assert start(tmp_path, "exit 0").wait(30) == 0
+    assert not identity(orphan)
+    assert (record(tmp_path)["attempts"], record(tmp_path)["state"]) == (2, "finished")
+
+
+def test_an_attempt_on_another_machine_is_lost_when_it_is_silent(tmp_path: Path):
+    (tmp_path / "jobs").mkdir()
+    path = tmp_path / "jobs" / "a.json"
+    about = {"state": "running", "host": "node7", "process": [os.getpid(), 0.0], "attempts": 1, "started": 0.0}
+    path.write_text(json.dumps(about), encoding="utf-8")
+    second = start(tmp_path, "exit 0")
+    time.sleep(2)
+    assert second.poll() is None, "it was heard of just now"
+    os.utime(path, (0, time.time() - LOST - 1))
+    assert second.wait(30) == 0
+    assert record(tmp_path)["attempts"] == 2
+
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from helpers.documents import ROOT
 from nnunetv2_diffusion.workflow.configuration import PAPER, PHANTOMS
 from nnunetv2_diffusion.workflow.costs import costs, describe_costs, gigabytes_to_come, training_hours
+from nnunetv2_diffusion.workflow.estimates import WORK, estimated_hours
 from nnunetv2_diffusion.workflow.grid import Grid
 from nnunetv2_diffusion.workflow.progress import commands_in_order, progress, unfinished
 
@@ -104,6 +107,41 @@ def test_what_is_printed(tmp_path: Path):
     hours = 135 * 2.6
     assert f"{hours:.1f} GPU hours: {hours / 24:.1f} days on one GPU, {hours / 24 / 40:.1f} on 40" in text
     assert "265 jobs, 0 finished" in text and "not timed" in text
+
+
+def test_what_is_not_timed_is_estimated(tmp_path: Path):
+    """SpineSegDiff of T1w by hand: 202 500 steps, and 810 epochs of 50 / 3 more, of 0.983 TFLOP at 20 a second."""
+    spinesegdiff = LARGE.models["spinesegdiff"]
+    hours = estimated_hours(spinesegdiff, "T1w", training=True)
+    assert hours == pytest.approx((202_500 + 810 * 50 / 3) * 0.983 / 20 / 3600, rel=0.001)
+    table = costs(tmp_path, LARGE).set_index("part")
+    assert table.loc["train spinesegdiff", "estimated_hours"] == pytest.approx(15 * hours, rel=0.001)
+    assert table.loc["train preseg_T30", "estimated_hours"] == table.loc["train spinesegdiff", "estimated_hours"]
+    total = table["estimated_hours"].sum()
+    printed = f"{total:.1f} GPU hours: {total / 24:.1f} days on one GPU, {total / 24 / 40:.1f} on 40, estimated"
+    assert printed in describe_costs(costs(tmp_path, LARGE), 40)
+    timing(tmp_path)
+    assert costs(tmp_path, LARGE).set_index("part").loc["train spinesegdiff", "estimated_hours"] == 0
+    short = SMALL.models["nnunet"]
+    assert math.isnan(estimated_hours(short, "T1w", training=True)), "ten steps were not counted"
+
+
+def test_estimates_are_of_what_was_counted():
+    """The table of benchmarks/grid_costs.py, to the digits that estimates.py gives."""
+    counted = pd.read_csv(ROOT / "benchmarks" / "results" / "grid_costs.csv").set_index(["trainer", "configuration"])
+    assert set(counted.index) == set(WORK)
+    evaluations = {"2d_spinesegdiff": 20, "2d_iisdm": 5000, "2d": 4, "3d_paper": 16 * 8}
+    for model, row in counted.iterrows():
+        assert WORK[model].tflop_a_step == pytest.approx(row["tflop_a_step"], rel=0.005)
+        expected = evaluations[model[1]] * row["tflop_an_evaluation"]
+        assert WORK[model].tflop_a_case == pytest.approx(expected, rel=0.005)
+
+
+def test_the_sums_in_the_documentation(tmp_path: Path):
+    table = costs(tmp_path, LARGE)
+    hours, page = table["estimated_hours"].sum(), (ROOT / "docs" / "grid.md").read_text(encoding="utf-8")
+    assert f"{table['gigabytes'].sum():.0f} GB for the paper's grid" in page
+    assert f"{hours:.0f} GPU hours: {hours / 24:.0f} days on one GPU, {hours / 40:.0f} hours on forty" in page
 
 
 def test_a_damaged_timing(tmp_path: Path):

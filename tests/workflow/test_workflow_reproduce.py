@@ -16,6 +16,7 @@ import yaml
 
 from helpers.stub_commands import calls, fake_program, fake_spider, reproduce, start, stub_environment
 from nnunetv2_diffusion.report.studies import read_study
+from nnunetv2_diffusion.workflow.attempts import sole_run
 from nnunetv2_diffusion.workflow.configuration import PAPER, PHANTOMS
 
 SMALL = {**yaml.safe_load(PHANTOMS.read_text(encoding="utf-8")), "phantoms": None, "folds": [0, 1, 2, 3, 4]}
@@ -79,9 +80,12 @@ def test_a_small_study(python: Path, spider: Path, small: Path, tmp_path: Path):
     commands = (study / "commands.txt").read_text(encoding="utf-8").splitlines()
     assert "spinesegdiff convert" in commands[0] and "finished, attempt 1" in commands[0]
 
-    again = reproduce(python, spider, "--out", "study", "--jobs", 2, cwd=tmp_path)
-    assert calls(study) == ended, "a second run does nothing"
+    words = (spider, "--out", "study", "--jobs", 2, "--snakemake", "report=snakemake.html")
+    again = reproduce(python, *words, cwd=tmp_path)
+    assert calls(study) == ended, "a second run does nothing, and Snakemake's own report neither"
     assert "30 of 30 jobs are finished" in again.stdout
+    page = (study / "snakemake.html").read_text(encoding="utf-8")
+    assert all(f'"{rule}"' in page for rule in ("convert", "preprocess", "plan", "train", "validate", "ablate"))
 
 
 def test_a_training_that_fails_stops_only_what_waits_for_it(python: Path, spider: Path, small: Path, tmp_path: Path):
@@ -187,6 +191,7 @@ def test_a_missing_modality(python: Path, tmp_path: Path, series: tuple[str, ...
     assert message in done.stdout + done.stderr
     if series:
         assert "no t1 scan: T1wT2w is left out" in done.stdout
+        assert "no t1 scan: T1wT2w is left out" in done.stderr.splitlines()[-2], "told again at the end"
         assert "89 jobs" in done.stdout
 
 
@@ -248,3 +253,28 @@ def test_snakemake_is_missing(spider: Path, tmp_path: Path):
     done = subprocess.run(words, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert "pip install 'nnunetv2-diffusion[grid]'" in done.stderr
+
+
+def test_a_study_is_run_once_at_a_time(python: Path, spider: Path, small: Path, tmp_path: Path):
+    """Its Snakemake has it, even if `reproduce` itself is killed; what would run can be asked meanwhile."""
+    study, words = tmp_path / "study", (spider, "--out", "study", "--jobs", 2)
+    process = start(python, *words, "--config", small, cwd=tmp_path, STUB_WAITS="*convert*")
+    until_begun(study, "convert")
+    process.kill()
+    process.wait()
+    second = reproduce(python, *words, cwd=tmp_path)
+    assert second.returncode == 2
+    assert f"study is being run already, by process {process.pid} on" in second.stderr.splitlines()[-1]
+    dry = reproduce(python, *words, "--dry-run", cwd=tmp_path)
+    assert "30 jobs, 0 finished" in dry.stdout, dry.stderr
+    os.killpg(process.pid, signal.SIGTERM)  # Snakemake's
+    process.communicate()
+    with sole_run(study):
+        assert not (study / "done" / "report").exists()
+
+
+def until_begun(study: Path, part: str) -> None:
+    deadline = time.monotonic() + 120
+    while not any(part in line for line in calls(study, "begin")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -122,3 +122,21 @@ def test_a_node_drained_and_resumed(study: Callable, cluster: dict[str, str]):
     output, errors = process.communicate(timeout=WAITING)
     assert "10 of 10 jobs are finished" in output, errors[-3000:]
     assert max(Counter(calls(study.folder)).values()) == 1
+
+
+def test_jobs_that_a_killed_snakemake_left_on_the_cluster_run_once(study: Callable, cluster: dict[str, str]):
+    """The study is started again while they run: its own attempt waits, or stands in the queue, and takes their end."""
+    smallest = SMALL | {"models": {"nnunet": SMALL["models"]["nnunet"]}, "folds": [1]}
+    (study.folder.parent / "small.yaml").write_text(yaml.safe_dump(smallest), encoding="utf-8")
+    process = study(start, STUB_WAITS=f"{TRAIN}*")
+    until(lambda: TRAIN in calls(study.folder, "begin"), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    left = record(study, "train-502-nnunet-1")["slurm_job"]
+    process = study(start)
+    until(lambda: set(ask(cluster, "squeue", "--noheader", "--format=%i").split()) - {left}, process)
+    (study.folder / "go_on").touch()
+    output, errors = process.communicate(timeout=WAITING)
+    assert "5 of 5 jobs are finished" in output, errors[-3000:]
+    assert max(Counter(calls(study.folder, "begin")).values()) == 1
+    assert record(study, "train-502-nnunet-1")["slurm_job"] == left

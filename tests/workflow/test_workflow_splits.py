@@ -64,3 +64,9 @@ def test_two_folds_of_phantoms():
     assert splits[0]["val"] == ["SPIDER_002_t1", "SPIDER_002_t2", "SPIDER_004_t1", "SPIDER_004_t2"]
     assert splits[1]["train"] == splits[0]["val"]
     assert splits[1]["val"] == splits[0]["train"]
+
+
+def test_one_fold_of_phantoms_leaves_patients_to_train_on():
+    split = phantom_splits(5, "T2w", 1)[0]
+    assert split["val"] == ["SPIDER_002_t2", "SPIDER_004_t2"]
+    assert split["train"] == ["SPIDER_001_t2", "SPIDER_003_t2", "SPIDER_005_t2"]
