@@ -182,12 +182,16 @@ def _output(args: argparse.Namespace) -> tuple[Path, ImageFiles]:
 
 def _form(name: str | None) -> ImageFiles:
     """What is written, by the name that --format has for it."""
-    from nnunetv2_diffusion.scans.formats.dicom_files import DicomFiles
-    from nnunetv2_diffusion.scans.formats.images import ImageFiles
-    from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
+    if name == SLICER:
+        from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
 
-    if name in (SLICER, DICOM):
-        return SlicerFiles() if name == SLICER else DicomFiles()
+        return SlicerFiles()
+    if name == DICOM:
+        from nnunetv2_diffusion.scans.formats.dicom_files import DicomFiles
+
+        return DicomFiles()
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
+
     return ImageFiles(name and f".{name}")
 
 
