@@ -174,8 +174,6 @@ def _output(args: argparse.Namespace) -> tuple[Path, ImageFiles]:
 
 def _form(name: str | None) -> ImageFiles:
     """What is written, by the name that --format has for it."""
-    from nnunetv2_diffusion.scans.formats.images import ImageFiles
-
     if name == SLICER:
         from nnunetv2_diffusion.scans.formats.slicer import SlicerFiles
 
@@ -184,6 +182,8 @@ def _form(name: str | None) -> ImageFiles:
         from nnunetv2_diffusion.scans.formats.dicom_files import DicomFiles
 
         return DicomFiles()
+    from nnunetv2_diffusion.scans.formats.images import ImageFiles
+
     return ImageFiles(name and f".{name}")
 
 

@@ -202,13 +202,17 @@ class TestObjects:
         write(made_of(volume, levels=True), tmp_path / "series", tmp_path / "out")
         assert faults(*sorted((tmp_path / "out").iterdir())) == []
 
-    def test_an_empty_mask_and_odd_patients(self, volume, tmp_path):
-        """Nothing found is a segmentation without voxels; values that DICOM does not know are left out."""
-        odd = setting(PatientSex="W", PatientBirthDate="", ReferringPhysicianName=None, StudyTime="")
+    def test_an_empty_mask_and_odd_patients(self, volume, tmp_path, recwarn, caplog, capfd):
+        """Nothing found is a segmentation without voxels; what DICOM does not know is left out, and no name told."""
+        odd = setting(
+            PatientName="Mustermann", PatientSex="W", PatientBirthDate="", ReferringPhysicianName=None, StudyTime=""
+        )
         write_series(tmp_path / "series", volume, PLACE, setting(ReferringPhysicianName="A^B"), odd)
         found = made_of(volume * 0)
         segmentation, uncertainty = write(found, tmp_path / "series", tmp_path / "out")
         assert not voxels_of(segmentation, volume).any() and not voxels_of(uncertainty, volume).any()
+        said = [*capfd.readouterr(), caplog.text, *(str(warning.message) for warning in recwarn)]
+        assert segmentation.PatientName == "Mustermann" and not any("Mustermann" in text for text in said)
         assert segmentation.PatientSex == "" and len(segmentation.SegmentSequence) == 3
         assert faults(*sorted((tmp_path / "out").iterdir())) == []
 

@@ -98,16 +98,17 @@ def transfer_syntax(data_set: Dataset) -> UID:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Without pydicom's own warnings: they repeat values of the header, which may be a patient's name."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Without pydicom's and highdicom's warnings: they repeat values of the header, which may be a patient's name."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("pydicom", "highdicom"))}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _header(found: Dataset, file: Path, pixels_at: int, size: int) -> Header | None:

@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 from nnunetv2_diffusion.files import write_whole
 from nnunetv2_diffusion.imaging.palette import red_green_blue
 from nnunetv2_diffusion.scans.dicom import Series
+from nnunetv2_diffusion.scans.dicom.headers import quiet_pydicom
 from nnunetv2_diffusion.scans.formats.codes import CATEGORY, code_of
 from nnunetv2_diffusion.scans.formats.dicom_sources import SourceImages, refer, source_images
 from nnunetv2_diffusion.scans.formats.segments import Segment, segments_of
@@ -62,7 +63,8 @@ def write_segments(found: Segmentation, series: Series, labels: Mapping[str, Any
             series_description=f"{_MODEL} segmentation",
             **_new_object(sources, found.report, _SEGMENTATION),
         )
-    _finish(made, sources, path)
+        _finish(made, sources)
+    _save(made, path)
 
 
 def write_map(found: Segmentation, series: Series, path: Path) -> None:
@@ -94,14 +96,16 @@ def write_map(found: Segmentation, series: Series, path: Path) -> None:
             series_description=f"{_MODEL} uncertainty",
             **_new_object(sources, found.report, _MAP),
         )
-    _finish(made, sources, path)
+        _finish(made, sources)
+    _save(made, path)
 
 
 @contextmanager
 def _carried_on() -> Iterator[None]:
     """What highdicom refuses becomes a sentence without the headers' values, which may name a patient."""
     try:
-        yield
+        with quiet_pydicom():
+            yield
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"its DICOM headers hold a value that no new object may carry on ({type(error).__name__} in highdicom): "
@@ -109,10 +113,14 @@ def _carried_on() -> Iterator[None]:
         ) from error
 
 
-def _finish(made: Dataset, sources: SourceImages, path: Path) -> None:
+def _finish(made: Dataset, sources: SourceImages) -> None:
     refer(made, sources)
     made.BodyPartExamined = sources.images[0].get("BodyPartExamined") or _BODY_PART
-    write_whole(path, lambda partial: made.save_as(partial, enforce_file_format=True))
+
+
+def _save(made: Dataset, path: Path) -> None:
+    with quiet_pydicom():
+        write_whole(path, lambda partial: made.save_as(partial, enforce_file_format=True))
 
 
 def _new_object(sources: SourceImages, report: Mapping[str, Any], kind: int) -> dict[str, Any]:
