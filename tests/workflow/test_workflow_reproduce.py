@@ -261,7 +261,7 @@ def test_folds_beside_each_other_on_the_gpus_of_one_machine(spider: Path, tmp_pa
     python = stub_environment(tmp_path / "venv")
     stub = tmp_path / "venv" / "bin" / "nnUNetv2_train"
     noted = stub.read_text(encoding="utf-8").replace(
-        "sleep", 'echo "$3 on $CUDA_VISIBLE_DEVICES: $*" >> gpus; sleep', 1
+        "sleep", 'echo "$3 on $CUDA_VISIBLE_DEVICES: $*" >> gpus.txt; sleep', 1
     )
     stub.write_text(noted, encoding="utf-8")
     smallest = {"models": {"nnunet": SMALL["models"]["nnunet"]}, "folds": [0, 1], "pre_segmentation": None}
@@ -272,7 +272,7 @@ def test_folds_beside_each_other_on_the_gpus_of_one_machine(spider: Path, tmp_pa
     words = (spider, "--out", "study", "--config", "config.yaml", "--jobs", 4)
     done = reproduce(python, *words, cwd=tmp_path, **environment)
     assert "6 of 6 jobs are finished" in done.stdout, done.stderr[-2000:]
-    on = [line.split(": ") for line in (tmp_path / "study" / "gpus").read_text(encoding="utf-8").splitlines()]
+    on = [line.split(": ") for line in (tmp_path / "study" / "gpus.txt").read_text(encoding="utf-8").splitlines()]
     assert {gpus.split(" on ")[1] for gpus, _ in on} == {"0,1", "2,3"}
     assert all(command.endswith("-device cuda --c -num_gpus 2") for _, command in on)
 
