@@ -93,13 +93,13 @@ def _run(study: Path, grid: Grid, lacking: list[str], request: Request) -> int:
         time_models(study, grid)
     print(describe_costs(costs(study, grid), MANY_GPUS), flush=True)
     if request.dry_run:
-        _snakemake(study, grid, request, ["all", "--dry-run", "--quiet", "all"])
+        _snakemake(study, grid, request, ["all"], ("--dry-run", "--quiet", "all"))
         return _list_at_the_end(lacking)
     status = _snakemake(study, grid, request, ["all"])
     return _conclude(study, grid, lacking, status)
 
 
-def _snakemake(study: Path, grid: Grid, request: Request, targets: Sequence[str]) -> int:
+def _snakemake(study: Path, grid: Grid, request: Request, targets: Sequence[str], flags: Sequence[str] = ()) -> int:
     """Snakemake's exit code; an earlier Snakemake that was killed has left its lock, which is not that of this run."""
     profile = request.profile or str(_profile(request.executor))
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(study)]
@@ -108,7 +108,8 @@ def _snakemake(study: Path, grid: Grid, request: Request, targets: Sequence[str]
     if request.runs and (study / ".snakemake" / "locks").is_dir():
         subprocess.run([*words[:7], "--unlock", "all"], capture_output=True, check=False)
     # it inherits the lock of `sole_run`, and has the study to itself even if this process is killed
-    return subprocess.run([*words, *request.words, *targets], check=False, close_fds=False).returncode
+    words += [*request.words, *flags, "--", *targets]  # flags such as --resources take all words up to the --
+    return subprocess.run(words, check=False, close_fds=False).returncode
 
 
 def _profile(executor: str) -> Path:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from helpers.stub_commands import command
@@ -24,7 +25,8 @@ FLAGS = ("slurm-no-account", "slurm-status-command=squeue", "slurm-init-seconds-
 FLAGS += ("seconds-between-status-checks=1", "latency-wait=10")
 WAITING = 3600
 # What is written beside the results: times, attempts, and the machine.
-_OF_THE_RUN = re.compile(r"debug\.json|progress\.png|training_log_.*|study\.csv")
+_OF_THE_RUN = re.compile(r"debug\.json|progress\.png|training_log_.*|study\.csv|timing\.json|ablation.*\.png")
+_SECONDS = re.compile(rb"(?m)^Seconds a slice,.*$")
 _RESULTS = (".csv", ".json", ".png", ".gz", ".npz", ".npy")
 _PLACES = (".csv", ".json")  # name files by their absolute paths
 
@@ -105,11 +107,19 @@ def results(study: Path) -> dict[str, str]:
             if path.name == "checkpoint_final.pth":
                 found[name] = _weights(path)
             elif path.name.endswith(_RESULTS) and not _OF_THE_RUN.fullmatch(path.name):
-                content = path.read_bytes()
-                if path.suffix in _PLACES:
-                    content = content.replace(str(study).encode(), b"STUDY")
-                found[name] = sha256(content).hexdigest()
+                found[name] = sha256(_content(path, study)).hexdigest()
     return found
+
+
+def _content(path: Path, study: Path) -> bytes:
+    """A file without the study's place and without the seconds that predictions took."""
+    content = path.read_bytes()
+    if path.name.endswith("_values.csv"):
+        table = pd.read_csv(path)
+        return table.drop(columns="seconds_per_slice", errors="ignore").to_csv(index=False).encode()
+    if path.suffix in _PLACES:
+        content = _SECONDS.sub(b"", content.replace(str(study).encode(), b"STUDY"))
+    return content
 
 
 def _weights(path: Path) -> str:

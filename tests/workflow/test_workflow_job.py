@@ -167,6 +167,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path):
 @pytest.mark.parametrize(("code", "begun"), [(0, 1), (3, 2)])
 def test_an_attempt_that_still_runs_is_waited_for(tmp_path: Path, code: int, begun: int):
     """A killed Snakemake left it on the cluster, the study is started again: it runs once, or once more if it fails."""
+    (tmp_path / LOCK).write_text("by process 1 on node1\n", encoding="utf-8")
     script = f"echo >> begun; test -e second && exit 0; while [ ! -e stop ]; do sleep 0.02; done; exit {code}"
     first = start(tmp_path, script)
     wait_for_file(tmp_path / "begun")

@@ -255,6 +255,28 @@ def test_snakemake_is_missing(spider: Path, tmp_path: Path):
     assert "pip install 'nnunetv2-diffusion[grid]'" in done.stderr
 
 
+def test_folds_beside_each_other_on_the_gpus_of_one_machine(spider: Path, tmp_path: Path):
+    """Four GPUs of which each training gets two; Snakemake's own flags, which take many words, take no target."""
+    pytest.importorskip("snakemake", reason="Snakemake needs Python 3.11")
+    python = stub_environment(tmp_path / "venv")
+    stub = tmp_path / "venv" / "bin" / "nnUNetv2_train"
+    noted = stub.read_text(encoding="utf-8").replace(
+        "sleep", 'echo "$3 on $CUDA_VISIBLE_DEVICES: $*" >> gpus.txt; sleep', 1
+    )
+    stub.write_text(noted, encoding="utf-8")
+    smallest = {"models": {"nnunet": SMALL["models"]["nnunet"]}, "folds": [0, 1], "pre_segmentation": None}
+    config = SMALL | smallest | {"device": "cuda", "gpus_per_training": 2}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    listed = fake_program(tmp_path / "smi", "nvidia-smi", "for i in 0 1 2 3; do echo GPU $i: A; done")
+    environment = {"PATH": f"{listed}:{os.environ['PATH']}", "STUB_SECONDS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    words = (spider, "--out", "study", "--config", "config.yaml", "--jobs", 4)
+    done = reproduce(python, *words, cwd=tmp_path, **environment)
+    assert "6 of 6 jobs are finished" in done.stdout, done.stderr[-2000:]
+    on = [line.split(": ") for line in (tmp_path / "study" / "gpus.txt").read_text(encoding="utf-8").splitlines()]
+    assert {gpus.split(" on ")[1] for gpus, _ in on} == {"0,1", "2,3"}
+    assert all(command.endswith("-device cuda --c -num_gpus 2") for _, command in on)
+
+
 def test_a_study_is_run_once_at_a_time(python: Path, spider: Path, small: Path, tmp_path: Path):
     """Its Snakemake has it, even if `reproduce` itself is killed; what would run can be asked meanwhile."""
     study, words = tmp_path / "study", (spider, "--out", "study", "--jobs", 2)
