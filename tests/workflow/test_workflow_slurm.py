@@ -17,6 +17,7 @@ import yaml
 from helpers import slurm
 from helpers.stub_commands import calls, fake_spider, reproduce, start, stub_environment
 from nnunetv2_diffusion.workflow.configuration import PHANTOMS
+from nnunetv2_diffusion.workflow.study import make_study
 
 SMALL = yaml.safe_load(PHANTOMS.read_text(encoding="utf-8"))
 SMALL |= {"phantoms": None, "modalities": ["T2w"], "folds": [0, 1], "pre_segmentation": None}
@@ -127,7 +128,12 @@ def test_a_node_drained_and_resumed(study: Callable, cluster: dict[str, str]):
 def test_jobs_that_a_killed_snakemake_left_on_the_cluster_run_once(study: Callable, cluster: dict[str, str]):
     """The study is started again while they run: its own attempt waits, or stands in the queue, and takes their end."""
     smallest = SMALL | {"models": {"nnunet": SMALL["models"]["nnunet"]}, "folds": [1]}
-    (study.folder.parent / "small.yaml").write_text(yaml.safe_dump(smallest), encoding="utf-8")
+    config = study.folder.parent / "small.yaml"
+    config.write_text(yaml.safe_dump(smallest), encoding="utf-8")
+    make_study(study.folder, study.folder.parent / "SPIDER", config=config)
+    (study.folder / "done").mkdir()
+    for name in ("convert-502", "preprocess-502", "plan-502"):
+        (study.folder / "done" / name).touch()
     process = study(start, STUB_WAITS=f"{TRAIN}*")
     until(lambda: TRAIN in calls(study.folder, "begin"), process)
     os.killpg(process.pid, signal.SIGKILL)
