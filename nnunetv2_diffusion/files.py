@@ -14,10 +14,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +132,21 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(folder: str | Path) -> Iterator[None]:
+    """`with one_at_a_time(folder)`: processes that read a file in it, change it and write it wait for each other.
+
+    Without effect where the system or the disk knows no such locks; nothing is left behind by one that is killed.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            if fcntl is not None:
+                descriptor = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def remove_stale_partials(folder: str | Path) -> None:

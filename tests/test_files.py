@@ -149,6 +149,22 @@ def test_what_another_machine_left_stays_for_a_day(tmp_path: Path):
     assert names(tmp_path) == []
 
 
+def test_processes_that_change_one_file_wait_for_each_other(tmp_path: Path):
+    (tmp_path / "number").write_text("0", encoding="utf-8")
+    code = (
+        "import sys, pathlib; from nnunetv2_diffusion import files\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "for _ in range(50):\n"
+        "    with files.one_at_a_time(path.parent):\n"
+        "        files.write_text(str(int(path.read_text()) + 1), path)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "number")]
+    running = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    assert (tmp_path / "number").read_text(encoding="utf-8") == "200"
+    assert names(tmp_path) == ["number"]
+
+
 @pytest.mark.parametrize("error", [KeyError("labels"), TypeError("int"), UnicodeDecodeError("utf-8", b"", 0, 1, "?")])
 def test_errors_of_wrong_content_name_the_file(error: Exception):
     expected = r"plans.json does not hold what is expected \(.+\); plan again"

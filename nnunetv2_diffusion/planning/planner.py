@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_diffusion.files import naming
+from nnunetv2_diffusion.files import naming, one_at_a_time
 from nnunetv2_diffusion.nnunet_names import DATASET_FILE, PLANS, TRAINER, stage_name
 from nnunetv2_diffusion.planning.architectures import (
     iisdm_configuration,
@@ -92,22 +92,23 @@ def add_configurations(
     if not previous_trainer.isidentifier():
         raise ValueError(f"previous_trainer must be the name of a trainer class, not {previous_trainer!r}")
     steps = [as_timesteps(value) for value in timesteps]
-    with naming(plans_file, "restore it or run nnUNetv2_plan_experiment"):
-        plans = read_plans(plans_file)
-        configurations = plans["configurations"]
-        changes = []
-        small = small or (bool(steps) and base == "2d_small")
-        for name, wanted in _single_stages(plans, small, paper_baselines).items():
-            changes += _put(configurations, name, wanted)
-        if steps:
-            heads = mask_heads(plans, read_planned(plans_file.parent / DATASET_FILE))
-            for number in steps:
-                wanted = stage_configuration(base, number, previous_trainer, heads)
-                changes += _put(configurations, stage_name(baseline_of(base), number), wanted)
-        changes += _link(configurations)
-    if changes:
-        backup = write_plans(plans_file, plans)
-        changes.append(f"{plans_file} written, the former plans kept as {backup.name}")
+    small = small or (bool(steps) and base == "2d_small")
+    with one_at_a_time(plans_file.parent):
+        with naming(plans_file, "restore it or run nnUNetv2_plan_experiment"):
+            plans = read_plans(plans_file)
+            configurations = plans["configurations"]
+            changes = []
+            for name, wanted in _single_stages(plans, small, paper_baselines).items():
+                changes += _put(configurations, name, wanted)
+            if steps:
+                heads = mask_heads(plans, read_planned(plans_file.parent / DATASET_FILE))
+                for number in steps:
+                    wanted = stage_configuration(base, number, previous_trainer, heads)
+                    changes += _put(configurations, stage_name(baseline_of(base), number), wanted)
+            changes += _link(configurations)
+        if changes:
+            backup = write_plans(plans_file, plans)
+            changes.append(f"{plans_file} written, the former plans kept as {backup.name}")
     return changes
 
 
