@@ -21,6 +21,7 @@ GRID = [
 DICOM = ["highdicom>=0.28"]
 TEST = [
     "pytest>=7",
+    "pytest-xdist>=3.8",  # the first that can leave files in the order in which they were collected
     "ruff>=0.6",
     "bidsschematools>=1.0",
     "blosc2>=3.3.2",

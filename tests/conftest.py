@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import real_spine
+from helpers import parallel, real_spine
 from helpers.nnunet_samples import TinyProject, nnunet_environment
 from nnunetv2_diffusion import nnunet_names
 
@@ -22,6 +22,16 @@ os.environ.setdefault("nnUNet_def_n_proc", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of pytest-xdist takes its share of the processors before anything is imported that counts them."""
+    parallel.take_share(config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with the longest files."""
+    parallel.longest_first(config, items)
 
 
 @pytest.fixture(scope="session")
