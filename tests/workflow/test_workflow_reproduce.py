@@ -129,8 +129,7 @@ def test_snakemake_killed_and_started_again(python: Path, spider: Path, small: P
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    for path in (study / "jobs").glob("train-502-*-4.json"):
-        kill_stub(path.stem)
+    kill_stubs(python)
     before = calls(study)
     progress = reproduce(python, *words, "--dry-run", cwd=tmp_path)
     assert progress.returncode == 2, progress.stderr
@@ -142,12 +141,15 @@ def test_snakemake_killed_and_started_again(python: Path, spider: Path, small: P
     assert {line.split()[3] for line in begun if begun[line] == 2} == {"4"}
 
 
-def kill_stub(name: str) -> None:
-    """End the stub that a killed job has left: it is in a session of its own, as a cluster's job would be gone."""
+def kill_stubs(python: Path) -> None:
+    """End the trainings that killed jobs have left in sessions of their own: on a cluster they would be gone.
+
+    Of this study's environment alone: other tests, and other people, train at the same time.
+    """
+    stub = os.fsencode(python.with_name("nnUNetv2_train"))
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if any(b"nnUNetv2_train" in word for word in words) and b"4" in words:
+            if stub in (folder / "cmdline").read_bytes().split(b"\0"):
                 os.kill(int(folder.name), signal.SIGKILL)
         except (OSError, ValueError):
             continue
