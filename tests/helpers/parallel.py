@@ -20,8 +20,9 @@ def take_share(config: pytest.Config) -> None:
         return
     os.environ.pop("PYTEST_ADDOPTS", None)  # a pytest that a test starts has no workers of its own
     if hasattr(os, "sched_setaffinity"):
-        number = int(worker["workerid"].removeprefix("gw"))
-        os.sched_setaffinity(0, share(sorted(os.sched_getaffinity(0)), number, worker["workercount"]))
+        workers = worker["workercount"]
+        number = int(worker["workerid"].removeprefix("gw")) % workers  # a worker that replaces a dead one counts on
+        os.sched_setaffinity(0, share(sorted(os.sched_getaffinity(0)), number, workers))
 
 
 def share(processors: list[int], worker: int, workers: int) -> list[int]:
