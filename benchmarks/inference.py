@@ -31,6 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=3, metavar="N", help="turns a row; one above 150 evaluations (%(default)s)")
     add("--samples", nargs="+", type=int, default=[1, 5, 15], metavar="S", help="of ours (1 5 15)")
     add("--steps", nargs="+", type=int, default=[5, 10, 50], metavar="N", help="of ours (5 10 50)")
+    add(
+        "--presets",
+        action="store_true",
+        help="the presets' rows alone, beside nnU-Net's; --samples and --steps do nothing",
+    )
     add("--size", type=int, default=320, metavar="PIXELS", help="sides of the slice (%(default)s)")
     add("--small", action="store_true", help="64 pixels, S 1 and 3, 2 and 5 steps, one turn: does everything run?")
     add("--no-memory", action="store_true", help="no peak memory, which takes a run of each row in a fresh process")
@@ -66,8 +71,9 @@ def run(args: argparse.Namespace, command: str) -> None:
         args.size, args.samples, args.steps, args.repeats = 64, [1, 3], [2, 5], 1
     import torch
 
+    from speed.methods import NNUNET, Method
     from speed.planned import SyntheticProject
-    from speed.rows import measure, memory_in_a_fresh_process, methods
+    from speed.rows import measure, memory_in_a_fresh_process, methods, presets
     from speed.tables import write_inference
 
     torch.set_num_threads(args.threads)
@@ -80,7 +86,7 @@ def run(args: argparse.Namespace, command: str) -> None:
             folders = {kind: project.untrained(kind) for kind in MODELS}
         rows = []
         data_file = Path(scratch) / "slice.pt"
-        for method in methods(args.samples, args.steps, folders):
+        for method in [Method(NNUNET), *presets()] if args.presets else methods(args.samples, args.steps, folders):
             data = _slice(args, method, folders, device)
             torch.save(data, data_file)
             rows.append(measure(method, folders, data, device, args.repeats))

@@ -39,23 +39,24 @@ FOLDERS = {
 
 @dataclass(frozen=True)
 class Method:
-    """One row: a way of predicting with S samples and a number of steps; None keeps the model's own settings."""
+    """One row: a way of predicting with S samples and a number of steps; None keeps those of `preset`."""
 
     kind: str
     samples: int | None = None
     steps: int | None = None
     precision: str = "auto"
+    preset: str = "default"
 
     @property
     def name(self) -> str:
         """As the tables have it."""
-        own = f"{self.kind}, default" if self.kind == OURS and self.samples is None else self.kind
+        own = f"{self.kind}, {self.preset}" if self.kind == OURS and self.samples is None else self.kind
         return own if self.precision == "auto" else f"{own}, {self.precision}"
 
     @property
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, int | str]:
         """Sampling settings in place of the model's."""
-        named = {"samples": self.samples, "sampling_steps": self.steps}
+        named = {"preset": self.preset, "samples": self.samples, "sampling_steps": self.steps}
         return {name: value for name, value in named.items() if value is not None}
 
 

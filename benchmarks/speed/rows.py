@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nnunetv2_diffusion.settings import PRESETS
 from speed.measuring import in_a_fresh_process, median_ratio, peak_memory_mib, seconds_in_turns
 from speed.methods import FOLDERS, NNUNET, OURS, PRESEG, PRESEG_WITH_BASELINE, PUBLISHED, LoadedMethod, Method
 
@@ -24,11 +25,16 @@ def methods(samples: Sequence[int], steps: Sequence[int], folders: dict[str, Pat
         Method(PUBLISHED, most, middle),
         Method(OURS, most, middle, "float32"),
         *(Method(OURS, s, n) for s in samples for n in steps),
-        Method(OURS),
+        *presets(),
         Method(PRESEG, 3, 5),
         Method(PRESEG_WITH_BASELINE, 3, 5),
     ]
     return [row for row in rows if set(FOLDERS[row.kind]) <= set(folders)]
+
+
+def presets() -> list[Method]:
+    """Ours as `--preset` has it."""
+    return [Method(OURS, preset=preset) for preset in PRESETS]
 
 
 def measure(

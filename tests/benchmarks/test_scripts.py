@@ -63,7 +63,7 @@ def test_the_published_way_computes_what_ours_does_with_as_many_evaluations(regi
 
 def test_rows_of_trained_models(folders: dict[str, Path]):
     wanted = methods([1, 3], [2, 4, 8], folders)
-    assert len([method for method in wanted if method.kind == OURS]) == 8  # a grid of six, in float32, the default
+    assert len([method for method in wanted if method.kind == OURS]) == 10  # a grid of six, in float32, the presets
     rows = {kind: next(m for m in wanted if m.kind == kind) for kind in (NNUNET, OURS)}
     nnunet = measure(rows[NNUNET], folders, synthetic_slice(PATCH[0]), CPU, 2)
     assert (nnunet["network_evaluations"], nnunet["encoder_evaluations"]) == (4, 0)

@@ -25,7 +25,8 @@ from speed.rows import measure, memory_in_a_fresh_process
 CPU = torch.device("cpu")
 TURNS = 3
 GPU_SPEEDUP, CPU_SPEEDUP = 5.0, 1.6
-PRESEG_TIMES_NNUNET, DEFAULT_TIMES_NNUNET = 4.0, 10.0
+PRESEG_TIMES_NNUNET = 4.0
+PRESET_TIMES_NNUNET = {"fast": 1.1, "default": 1.5}
 TRAINING_SECONDS, TRAINING_MEMORY = 1.7, 1.8
 FLAT = 1.15
 
@@ -56,10 +57,12 @@ def all_threads(one_thread: None) -> None:
     torch.set_num_threads(multiprocessing.cpu_count())
 
 
-def measured(folders: dict[str, Path], device: torch.device, kind: str, *counts: int) -> dict:
+def measured(folders: dict[str, Path], device: torch.device, kind: str, *counts: int, **named: str) -> dict:
     """A row of inference.py's table."""
 
-    row = measure(methods.Method(getattr(methods, kind), *counts), folders, synthetic_slice(320), device, TURNS)
+    row = measure(
+        methods.Method(getattr(methods, kind), *counts, **named), folders, synthetic_slice(320), device, TURNS
+    )
     print(row)
     return row
 
@@ -78,8 +81,9 @@ def test_pre_segmentation_with_the_baseline_before_it_against_nnunet_alone(folde
     assert measured(folders, CPU, "PRESEG_WITH_BASELINE", 3, 5)["times_nnunet"] <= PRESEG_TIMES_NNUNET
 
 
-def test_the_default_setting_against_nnunet(folders: dict[str, Path]):
-    assert measured(folders, CPU, "OURS")["times_nnunet"] <= DEFAULT_TIMES_NNUNET
+@pytest.mark.parametrize("preset", PRESET_TIMES_NNUNET)
+def test_the_presets_against_nnunet(folders: dict[str, Path], preset: str):
+    assert measured(folders, CPU, "OURS", preset=preset)["times_nnunet"] <= PRESET_TIMES_NNUNET[preset]
 
 
 def test_memory_does_not_grow_with_samples_and_steps(folders: dict[str, Path], tmp_path: Path):
