@@ -28,6 +28,7 @@ def write_report(results: Path, cohort: Cohort, rows: pd.DataFrame, about: Mappi
             f"# Intervals of measurements: {cohort.name}",
             f"{len(cohort.cases)} images of patients that no fold saw, against {truth}; nominal 90 % intervals. "
             f"`{command}`",
+            _models(about),
             f"{ran_on['machine']}, {ran_on['date']}.",
             _costs(about),
             *verdicts(table),
@@ -61,6 +62,15 @@ def verdicts(table: pd.DataFrame) -> list[str]:
             f"{AIM[0]:.0%} to {AIM[1]:.0%} in {within} of {len(own)} measurements."
         )
     return said
+
+
+def _models(about: Mapping[str, Any]) -> str:
+    """Who answers, trained how."""
+    settings = f", trained with {about['variant'][1]}" if about["variant"] else ""
+    return (
+        f"{about['samples']} samples of SpineSegDiff{settings}; folds, mirrorings and pixels of the control, the same "
+        f"U-Net with SpineSegDiff's optimiser and loss. Each {about['steps']} steps a fold, {about['folds']} folds."
+    )
 
 
 def _costs(about: Mapping[str, Any]) -> str:
