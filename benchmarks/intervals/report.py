@@ -32,7 +32,7 @@ def write_report(results: Path, cohort: Cohort, rows: pd.DataFrame, about: Mappi
             f"{ran_on['machine']}, {ran_on['date']}.",
             _costs(about),
             *verdicts(table),
-            _markdown(table.round(3)),
+            markdown(table.round(3)),
         ]
     )
     write_text(text + "\n", results / f"measurements_{cohort.name}.md")
@@ -79,7 +79,8 @@ def _costs(about: Mapping[str, Any]) -> str:
     return f"Seconds a slice: {seconds or 'not timed'}. Images that could not be measured: {failures or 'none'}."
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, empty where nothing is known."""
     cells = table.astype(object).where(table.notna(), "")
     rows = [list(table.columns), ["---"] * len(table.columns), *cells.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
