@@ -43,6 +43,8 @@ def run(args: argparse.Namespace, command: str) -> None:
     dataset = find_dataset(folder.parent.name, folder.parent.parent, *homes)
     if dataset is None:
         raise FileNotFoundError(f"{folder.parent} does not exist: train the model first")
+    # The tables are published: not where somebody keeps his models.
+    command = command.replace(str(args.model), f"$nnUNet_results/{folder.parent.name}/{folder.name}")
     print(write_validated(measure_validation(folder, dataset, args.folds, values), args.results, args.name, command))
 
 
