@@ -82,11 +82,11 @@ def _preprocessing(workspace: Workspace, data: RawData) -> Step:
 
 
 def _training(workspace: Workspace, data: RawData, model: ComparedModel, fold: int) -> Step:
-    """Trains a fold, or validates a trained one again where a stage lacks its masks."""
+    """Trains a fold, or validates a trained one of nnU-Net again where masks that stages read are missing."""
     checkpoint = fold_folder(workspace.model_folder(data, model), fold) / CHECKPOINT
 
     def finished() -> bool:
-        return checkpoint.is_file() and (model.diffuses or _validated(workspace, data, model, fold))
+        return checkpoint.is_file() and (model.kind != NNUNET or _validated(workspace, data, model, fold))
 
     name = f"{data.name}_{model.trainer}_{model.configuration}_seed{workspace.seed}_fold{fold}"
     title = f"{data.name}, seed {workspace.seed}: {model.name}"

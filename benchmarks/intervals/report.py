@@ -28,10 +28,11 @@ def write_report(results: Path, cohort: Cohort, rows: pd.DataFrame, about: Mappi
             f"# Intervals of measurements: {cohort.name}",
             f"{len(cohort.cases)} images of patients that no fold saw, against {truth}; nominal 90 % intervals. "
             f"`{command}`",
+            _models(about),
             f"{ran_on['machine']}, {ran_on['date']}.",
             _costs(about),
             *verdicts(table),
-            _markdown(table.round(3)),
+            markdown(table.round(3)),
         ]
     )
     write_text(text + "\n", results / f"measurements_{cohort.name}.md")
@@ -63,13 +64,23 @@ def verdicts(table: pd.DataFrame) -> list[str]:
     return said
 
 
+def _models(about: Mapping[str, Any]) -> str:
+    """Who answers, trained how."""
+    settings = f", trained with {about['variant'][1]}" if about["variant"] else ""
+    return (
+        f"{about['samples']} samples of SpineSegDiff{settings}; folds, mirrorings and pixels of the control, the same "
+        f"U-Net with SpineSegDiff's optimiser and loss. Each {about['steps']} steps a fold, {about['folds']} folds."
+    )
+
+
 def _costs(about: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{rival} {value:.2f}" for rival, value in about["seconds"].items())
     failures = ", ".join(f"{rival} {count}" for rival, count in about["failures"].items() if count)
     return f"Seconds a slice: {seconds or 'not timed'}. Images that could not be measured: {failures or 'none'}."
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, empty where nothing is known."""
     cells = table.astype(object).where(table.notna(), "")
     rows = [list(table.columns), ["---"] * len(table.columns), *cells.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

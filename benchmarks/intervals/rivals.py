@@ -1,6 +1,6 @@
 """Every rival's masks of the tested images: what each takes for the distribution of right answers.
 
-`samples` are drawn by one fold of SpineSegDiff, `samples_folds` as many in all by all folds. Of plain nnU-Net:
+`samples` are drawn by one fold of SpineSegDiff, `samples_folds` as many in all by all folds. Of the control:
 `folds`, one mask a fold; `mirrorings`, one mask a mirroring of one fold; `pixels`, each pixel drawn by itself from the
 softmax of all folds and mirrorings.
 """
@@ -29,7 +29,7 @@ SAMPLES, SAMPLES_FOLDS, FOLDS, MIRRORINGS, PIXELS = RIVALS = (
     "mirrorings",
     "pixels",
 )
-OF_DIFFUSION, OF_NNUNET = (SAMPLES, SAMPLES_FOLDS), (FOLDS, MIRRORINGS, PIXELS)
+OF_DIFFUSION, OF_CONTROL = (SAMPLES, SAMPLES_FOLDS), (FOLDS, MIRRORINGS, PIXELS)
 AXES = (2, 3)  # of [C, z, h, w], which nnU-Net mirrors
 
 
@@ -78,14 +78,14 @@ def predict_diffusion(tested: Tested, model: Path, folds: Sequence[int], seconds
         seconds[SAMPLES] = seconds[SAMPLES_FOLDS] / len(folds)
 
 
-def predict_nnunet(tested: Tested, model: Path, folds: Sequence[int], seconds: dict[str, float]) -> None:
-    """The masks of OF_NNUNET; `seconds` is told how long a slice took."""
+def predict_control(tested: Tested, model: Path, folds: Sequence[int], seconds: dict[str, float]) -> None:
+    """The masks of OF_CONTROL; `seconds` is told how long a slice took."""
     predictor = DiffusionPredictor(
         runtime=Runtime(tested.device), use_mirroring=False, perform_everything_on_device=False, allow_tqdm=False
     )
     predictor.initialize_from_trained_model_folder(model, list(folds))
     generator = torch.Generator().manual_seed(tested.seed)
-    for case in tested.missing(OF_NNUNET):
+    for case in tested.missing(OF_CONTROL):
         prepared = _prepared(predictor, tested, case)
         logits = torch.stack(list(_members(predictor, prepared.data)))  # [folds, mirrorings, K, z, h, w]
         probabilities = predictor.label_manager.apply_inference_nonlin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,14 @@ from nnunetv2_diffusion.spider import LABELS, STRUCTURES, parse_case
 
 VALUES = {name: (LABELS[name],) for name in STRUCTURES}
 KEYS = ["rival", "structure", "measurement", "unit"]
-ENOUGH = 2 * (round(1 / (1 - SHARE)) - 1)  # patients, of which one half calibrates the other
+
+
+def enough(level: float) -> int:
+    """Patients without whom an interval of that level would be infinite."""
+    return math.ceil(round(level / (1 - level), 6))
+
+
+ENOUGH = 2 * enough(SHARE)  # of which one half calibrates the other
 
 
 def crps(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -79,13 +87,16 @@ def collect(
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), failures
 
 
-def calibrated(rows: pd.DataFrame) -> pd.DataFrame:
-    """A rival's rows with intervals calibrated on the other half of the patients; empty ones where they are too few."""
+def calibrated(rows: pd.DataFrame, parts: int = 2, level: float = SHARE) -> pd.DataFrame:
+    """A rival's rows with intervals of a level, each part of the patients calibrated on the others.
+
+    Empty ones where those are too few.
+    """
     patients = sorted(rows["patient"].unique())
-    if len(patients) < ENOUGH:
+    if len(patients) - len(patients[::parts]) < enough(level):
         return rows.assign(low=np.nan, high=np.nan)
-    half = rows["patient"].isin(patients[::2])
-    return pd.concat([fit(rows[~part]).apply(rows[part]) for part in (half, ~half)]).sort_index()
+    own = [rows["patient"].isin(patients[part::parts]) for part in range(parts)]
+    return pd.concat([fit(rows[~part]).apply(rows[part], level) for part in own]).sort_index()
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -101,9 +112,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     rows = pd.concat(parts)
     rows = rows.assign(
         error=(rows["value"] - rows["reference"]).abs(),
-        coverage=_covered(rows, "low", "high"),
+        coverage=covered(rows, "low", "high"),
         width=rows["high"] - rows["low"],
-        calibrated_coverage=_covered(rows, "calibrated_low", "calibrated_high"),
+        calibrated_coverage=covered(rows, "calibrated_low", "calibrated_high"),
         calibrated_width=rows["calibrated_high"] - rows["calibrated_low"],
     )
     columns = ["error", "crps", "coverage", "width", "calibrated_coverage", "calibrated_width"]
@@ -111,7 +122,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return groups[columns].mean().assign(count=groups.size()).reset_index()[[*KEYS, "count", *columns]]
 
 
-def _covered(rows: pd.DataFrame, low: str, high: str) -> pd.Series:
+def covered(rows: pd.DataFrame, low: str, high: str) -> pd.Series:
+    """1 where the reference lies between two columns, else 0; NaN without an interval."""
     inside = (rows["reference"] >= rows[low]) & (rows["reference"] <= rows[high])
     return inside.astype(float).where(rows[low].notna())
 

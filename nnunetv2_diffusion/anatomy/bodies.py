@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunetv2_diffusion.anatomy.outline import Outline
+from nnunetv2_diffusion.anatomy.outline import Outline, fitted_outline
 from nnunetv2_diffusion.measures import MIDDLE_STRIP, WALL_STRIP
+
+# A body's area over that between its four corners is about 1; where the frame lies along its diagonal, or it is no
+# vertebra with two endplates, half of it.
+_LEAST_FILL = 0.85
+_STARTS = tuple(np.deg2rad([0.0, -30.0, 30.0]))  # lower bodies are tilted forwards
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,38 @@ def body_shape(outline: Outline) -> BodyShape:
     """The shape of a body from its outline.
 
     Raises:
-        ValueError: it has no four corners.
+        ValueError: it has no four corners, or they are not those of its area.
     """
     corners = np.array([[_corner(outline, side, wall) for wall in (0, 1)] for side in (0, 1)])
     back, front = outline.waist
     if not np.isfinite(corners).all() or front <= back:
         raise ValueError("its corners cannot be found")
+    if _between(corners) < _LEAST_FILL * outline.area:
+        raise ValueError("its corners cannot be found: it is no body with two endplates")
     return BodyShape(corners[0], corners[1], outline.thickness(MIDDLE_STRIP), front - back)
+
+
+def fitted_body(field: np.ndarray, spacing: tuple[float, float], angle: float) -> BodyShape:
+    """The shape of a body whose depth runs about at `angle`, or where that leads nowhere 30 degrees to either side.
+
+    Args:
+        field, spacing, angle: see `outline.fitted_outline`.
+
+    Raises:
+        ValueError: see `body_shape`.
+    """
+    for start in _STARTS:
+        try:
+            return body_shape(fitted_outline(field, spacing, angle + start))
+        except ValueError as error:
+            fault = error
+    raise fault
+
+
+def _between(corners: np.ndarray) -> float:
+    """The area in mm2 between four corners [2, 2, 2], lower and upper, posterior and anterior ones."""
+    (s0, a0), (s1, a1) = corners[1, 1] - corners[0, 0], corners[1, 0] - corners[0, 1]
+    return abs(s0 * a1 - s1 * a0) / 2
 
 
 def _corner(outline: Outline, side: int, wall: int) -> np.ndarray:

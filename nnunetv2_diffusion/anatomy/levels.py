@@ -120,6 +120,8 @@ def _edge_doubts(count: Count, spacing: tuple[float, float]) -> list[str]:
     row = np.flatnonzero(lowest.mask.any(axis=1))[0] * spacing[0]
     if row < _MARGIN:
         return [f"the image ends {row:.0f} mm below the lowest structure found, so that L5 may lie outside"]
+    if not count.discs and len(count.bodies) > 1:
+        return ["no disc was found, so that nothing tells whether the lowest vertebra is L5"]
     if count.bodies and 1 not in count.discs and count.discs:
         return [f"no disc {disc_name(1)} was found below the lowest vertebra, so that the lowest may not be L5"]
     return []

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from nnunetv2_diffusion.anatomy.bodies import BodyShape, body_shape, endplate_angle, slip
+from nnunetv2_diffusion.anatomy.bodies import BodyShape, endplate_angle, fitted_body, slip
 from nnunetv2_diffusion.anatomy.canal import Canal, measure_canal
 from nnunetv2_diffusion.anatomy.discs import DiscShape, bulges, disc_outline, disc_shape
 from nnunetv2_diffusion.anatomy.levels import Levels, find_levels
-from nnunetv2_diffusion.anatomy.outline import fitted_outline, territories
+from nnunetv2_diffusion.anatomy.outline import territories
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
 from nnunetv2_diffusion.measures import (
     ANTERIOR_BULGE,
@@ -105,8 +105,8 @@ def measure_shapes(spine: SpineSlice, levels: Levels) -> Shapes:
             faults[vertebra_name(number)] = "cut by the edge of the image"
             continue
         try:
-            outline = fitted_outline(spine.vertebrae * areas[number], spine.spacing, _angle(levels, mask, spine))
-            bodies[number] = body_shape(outline)
+            angle = _angle(levels, mask, spine)
+            bodies[number] = fitted_body(spine.vertebrae * areas[number], spine.spacing, angle)
         except ValueError as error:
             faults[vertebra_name(number)] = str(error)
     areas = territories(levels.discs, spine.spacing) if levels.discs else {}

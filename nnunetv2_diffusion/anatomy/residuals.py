@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,12 @@ class Comparison:
         table: of `measures.COLUMNS`, and of `REFERENCE` (NaN where the reference has no such value) and `DRAWN`, how
             many samples there are.
         instances: `instances.instance_dice` of their levels.
+        doubts: about the mask's count, see `levels.Levels`.
     """
 
     table: pd.DataFrame
     instances: pd.DataFrame
+    doubts: list[str] = field(default_factory=list)
 
 
 def compare_case(case: str, reference: Path, mask: Path, values: Values) -> Comparison:
@@ -81,4 +83,4 @@ def _compared(
     true_levels = find_levels(spines[1])
     true = measure(spines[1], match_levels(true_levels, levels))
     table = table.assign(**{REFERENCE: values_of(table, [true])[0], DRAWN: 0 if drawn is None else len(drawn)})
-    return Comparison(table, instance_dice(true_levels.labels, levels.labels))
+    return Comparison(table, instance_dice(true_levels.labels, levels.labels), levels.doubts)

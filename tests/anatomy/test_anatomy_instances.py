@@ -22,10 +22,11 @@ def test_by_hand():
     assert rows.loc[201, "dice"] == pytest.approx(18 / 20) and rows.loc[201, "structure"] == DISCS
     assert rows.loc[2, "dice"] == pytest.approx(2 / 31) and not rows.loc[2, "detected"]
     assert rows.loc[100, "dice"] == pytest.approx(2 / 20) and rows.loc[100, "structure"] == CANAL
+    assert rows["found"].to_dict() == {1: 4, 2: 7, 100: 201, 201: 201}
 
 
 def test_partly_visible_vertebrae_and_empty_masks():
     reference = np.repeat([1, 103, 202], 5)
     rows = instance_dice(reference, np.zeros_like(reference))
-    assert rows["label"].tolist() == [1, 202] and (rows["dice"] == 0).all() and not rows["detected"].any()
+    assert rows["label"].tolist() == [1, 202] and not rows[["dice", "found", "detected"]].any(axis=None)
     assert instance_dice(np.zeros(3, int), np.ones(3, int)).empty

@@ -106,6 +106,14 @@ def test_a_missing_lowest_disc_is_a_doubt():
     assert "no disc L5/S1" in levels.doubts[0]
 
 
+def test_without_any_disc_the_lowest_vertebra_is_a_doubt():
+    labels = drawn()
+    labels[labels >= FIRST_DISC] = 0
+    levels = levels_of(labels)
+    assert list(levels.bodies) == [1, 2, 3, 4, 5]
+    assert levels.doubts == ["no disc was found, so that nothing tells whether the lowest vertebra is L5"]
+
+
 def test_a_missing_disc_in_the_middle_is_a_doubt():
     labels = drawn()
     labels[labels == FIRST_DISC + 2] = 0

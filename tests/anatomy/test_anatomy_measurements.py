@@ -8,6 +8,7 @@ import pytest
 from skimage.draw import polygon2mask
 
 from nnunetv2_diffusion import measures
+from nnunetv2_diffusion.anatomy.bodies import fitted_body
 from nnunetv2_diffusion.anatomy.canal import Canal
 from nnunetv2_diffusion.anatomy.measurements import measure
 from nnunetv2_diffusion.anatomy.structures import SpineSlice
@@ -90,6 +91,24 @@ def test_columns_units_and_order(straight: pd.DataFrame):
 def test_what_is_seen_of_the_lordosis_is_named(straight: pd.DataFrame):
     rows = straight[straight["structure"].isin([measures.SPINE, measures.CANAL])]
     assert len(rows) == 3 and (rows["remark"] == "not all of L1-L5 is seen").all()
+
+
+@pytest.mark.parametrize("tilt", [-25.0, -40.0, -55.0])
+def test_a_tilted_body(tilt: float):
+    """30 mm deep, 27 mm high; a start far off finds the same sides, not a diagonal."""
+    angle = np.deg2rad(tilt)
+    depth, up = np.array([np.sin(angle), np.cos(angle)]), np.array([np.cos(angle), -np.sin(angle)])
+    corners = [30 + x * depth + y * up for x, y in ((-15, -13.5), (15, -13.5), (15, 13.5), (-15, 13.5))]
+    shape = fitted_body(coarse(box(corners, (600, 600)), 10), (1.0, 1.0), 0.0)
+    heights = [shape.anterior_height, shape.middle_height, shape.posterior_height]
+    assert heights == pytest.approx([27.0] * 3, abs=0.5) and shape.depth == pytest.approx(30.0, abs=0.3)
+
+
+def test_what_is_no_body_has_no_heights():
+    """A rhombus, as the first part of a sacrum may look that is labelled as a vertebra."""
+    rhombus = coarse(box([(30, 10), (41, 30), (30, 50), (19, 30)], (600, 600)), 10)
+    with pytest.raises(ValueError, match="no body with two endplates"):
+        fitted_body(rhombus, (1.0, 1.0), 0.0)
 
 
 def test_what_needs_the_sacrum_is_empty_and_says_why(straight: pd.DataFrame):

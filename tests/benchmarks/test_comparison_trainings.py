@@ -79,6 +79,13 @@ def test_folds_are_trained_once_and_validated_again_for_a_new_stage(tmp_path: Pa
     assert commands() == []
     (stage / "b.b2nd").unlink()
     assert commands() == [train.format(1) + " --val"]
+    (control,) = models.chosen_models(["control"], [], "2d_small", 5, 2)
+    checkpoint = training.fold_folder(workspace.model_folder(data, control), 0) / "checkpoint_final.pth"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    recorder.calls.clear()
+    training.train_all(workspace, data, [control], [0])
+    assert recorder.calls == []  # of the control no stage reads masks
 
 
 def test_stage_sampling_steps_are_the_targets():

@@ -28,7 +28,7 @@ from intervals.cohorts import Cohort
 from nnunetv2_diffusion import measures
 from nnunetv2_diffusion.inference.predictor import DiffusionPredictor
 from nnunetv2_diffusion.inference.runtime import Runtime
-from nnunetv2_diffusion.nnunet_names import samples_file
+from nnunetv2_diffusion.nnunet_names import CONTROL, samples_file
 from nnunetv2_diffusion.pipeline.steps import Runner
 from phantom_truth import plain_slice
 
@@ -109,6 +109,10 @@ def test_a_bad_request_is_one_line(tmp_path: Path, capsys, restored_environment:
     assert "--mri" in capsys.readouterr().err
     assert measurements.main([*arguments, "--samples", "1"]) == 2
     assert "--samples must be at least 2" in capsys.readouterr().err
+    assert measurements.main([*arguments, "--only-folds", "0"]) == 2
+    assert "--only-folds is for --only-train" in capsys.readouterr().err
+    assert measurements.main([*arguments, "--variant", "unscaled", "mask_scale=1"]) == 2
+    assert "--variant unscaled: 'mask_scale=1' is no json" in capsys.readouterr().err
 
 
 def in_this_process(command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
@@ -143,10 +147,10 @@ def test_every_rivals_masks(tmp_path: Path):
     sitk.WriteImage(image, str(images / "case_0000.nii.gz"))
     shape = {"folds": (0, 1), "patch": (32, 32), "size": None}
     diffusion = write_model(tmp_path / "diffusion", **shape)
-    nnunet = write_model(tmp_path / "nnunet", trainer="nnUNetTrainer", **shape)
+    control = write_model(tmp_path / "control", trainer=CONTROL, **shape)
     tested = rivals.Tested(images, tmp_path / "out", ["case"], "cpu", 4)
     seconds: dict[str, float] = {}
-    rivals.predict_nnunet(tested, nnunet, [0, 1], seconds)
+    rivals.predict_control(tested, control, [0, 1], seconds)
     rivals.predict_diffusion(tested, diffusion, [0, 1], seconds)
     assert set(seconds) == set(rivals.RIVALS)
     drawn = {
@@ -156,9 +160,9 @@ def test_every_rivals_masks(tmp_path: Path):
     counts = {"samples": 4, "samples_folds": 4, "folds": 2, "mirrorings": 4, "pixels": 4}
     assert {rival: len(array) for rival, array in drawn.items()} == counts
     for fold in (0, 1):
-        own = masks_of(nnunet, images, [fold], True, tmp_path / f"fold{fold}")
+        own = masks_of(control, images, [fold], True, tmp_path / f"fold{fold}")
         assert (drawn["folds"][fold] == own).mean() > 0.99
-    plain = masks_of(nnunet, images, [0], False, tmp_path / "plain")
+    plain = masks_of(control, images, [0], False, tmp_path / "plain")
     assert (drawn["mirrorings"][0] == plain).mean() > 0.99
     assert not np.array_equal(drawn["samples"][:2], drawn["samples_folds"][2:])
     assert np.array_equal(drawn["samples"][:2], drawn["samples_folds"][:2])
@@ -173,7 +177,7 @@ def test_small(tmp_path: Path, monkeypatch, capsys, restored_environment: None):
     arguments = f"--work {tmp_path}/work --results {tmp_path}/results --small --threads 1".split()
     assert measurements.main(arguments) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    masks = tmp_path / "work" / "phantoms" / "masks_2_seed_0"
+    masks = tmp_path / "work" / "phantoms" / "masks_2_1steps_2d_small_seed_0"
     for rival, count in {"samples": 2, "samples_folds": 2, "folds": 2, "mirrorings": 4, "pixels": 2}.items():
         cases = sorted((masks / rival).glob("*.nii.gz"))
         assert [case.name for case in cases] == ["SPIDER_005_t2.nii.gz", "SPIDER_006_t2.nii.gz"]

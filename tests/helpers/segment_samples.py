@@ -183,7 +183,7 @@ def write_model(
                 "device": torch.device("cpu"),
             },
             "trainer_name": trainer,
-            "inference_allowed_mirroring_axes": None if trainer.startswith("nnUNetTrainerSpineSegDiff") else (0, 1),
+            "inference_allowed_mirroring_axes": None if isinstance(network, DiffusionNetwork) else (0, 1),
         }
         home = fold_folder(folder, fold)
         (home / "validation").mkdir(parents=True)
