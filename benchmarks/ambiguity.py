@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, command: str) -> None:
         device=args.device,
         threads=args.threads,
     )
-    about = f"{len(seeds)} seeds of {patients} phantoms with {args.raters} raters, {steps} optimiser steps a training"
+    about = f"{patients} phantoms a seed, {args.raters} raters, {steps} optimiser steps a training; seeds {seeds}"
     print(write_ambiguity(cases, trained, args.results, device=args.device, about=about, command=command))
 
 
