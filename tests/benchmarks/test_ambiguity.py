@@ -56,7 +56,10 @@ def test_the_small_form_writes_its_tables(tmp_path: Path, recorder: Recorder, ca
     # Each of the eight as often as the others, so that the bulge is in 0.2 too seldom.
     assert table.loc[0, "largest_error"] == pytest.approx(0.2)
     text = (tmp_path / "ambiguity.md").read_text(encoding="utf-8")
-    assert text in capsys.readouterr().out and "10 phantoms a seed, 3 raters, 2 optimiser steps a training; seeds [4]" in text
+    assert (
+        text in capsys.readouterr().out
+        and "10 phantoms a seed, 3 raters, 2 optimiser steps a training; seeds [4]" in text
+    )
     assert all(f"| {method} | " in text for method in METHODS)
     assert "target at most 0.1, missed" in text
     assert "counted in: endplates 0.50, bulge 0.00, epidural fat 0.00" in text

@@ -27,10 +27,12 @@ def test_six_steps():
 
 
 def test_results_are_those_of_the_benchmarks():
-    """A row of README.md's table stands in the comparison's own tables."""
-    results = README.parent / "benchmarks" / "results"
-    spider = text_of(results / "compare_models_spider_layout.md")
-    slices = text_of(results / "compare_models_discs_and_vertebrae_2d.md")
-    for model, vertebrae, other_vertebrae, discs in table(TEXT, "What it has reached"):
-        assert f"| {model} | {vertebrae} |" in spider
-        assert f"| {model} | {discs} | {other_vertebrae} |" in slices
+    """A row of README.md's table has the figures of the comparison's own, under the same headings' columns."""
+    text = text_of(README.parent / "benchmarks" / "results" / "compare_models_spider_volumes.md")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    of_map = ["error-detection AUROC", "area under risk-coverage", "calibration error"]
+    columns = [header.index(column) for column in ("Vertebrae: Dice", *of_map, "s per slice")]
+    found = {row[0]: [row[column] for column in columns] for row in rows}
+    shown = {model: figures for model, *figures in table(TEXT, "What it has reached")}
+    assert len(shown) == 2 and shown == {model: found[model] for model in shown}
