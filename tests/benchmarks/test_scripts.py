@@ -131,7 +131,7 @@ def test_inference_with_trained_models_from_the_command_line(
     arguments += ["--samples", 2, "--steps", 1, 3, "--repeats", 2, "--threads", 1, "--name", "tiny"]
     assert inference.main([str(argument) for argument in arguments]) == 0
     table = pd.read_csv(tmp_path / "inference_tiny_cpu.csv")
-    assert table["network_evaluations"].tolist() == [4, 6, 6, 2, 6, 20]
+    assert table["network_evaluations"].tolist() == [4, 6, 6, 2, 6, 4, 20, 80]
     assert table["dice"].notna().all()
     assert "Dice" in (tmp_path / "inference_tiny.md").read_text()
 
