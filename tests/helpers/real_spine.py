@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.console import run
 
 TRAINER = "nnUNetTrainerSpineSegDiff_5epochs"
-GRID = ("--modality", "T2w", "--size", 128, "--spacing", 2.5)
+GRID = ("--modality", "T2w", "--size", 96, "--spacing", 3)
 MODEL = ("-d", 502, "-c", "2d_small", "-f", "all", "-tr", TRAINER)
 
 
